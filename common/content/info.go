@@ -1,0 +1,154 @@
+package content
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxDictionarySize bounds an info dictionary as text: the piece hashes of
+// MaxPieces pieces, quoted and on lines of their own, and room for the rest.
+const MaxDictionarySize = MaxPieces*80 + 64<<10
+
+const (
+	maxFileName    = 255 // bytes: what common file systems allow
+	maxContentType = 255 // bytes: more than any registered media type
+)
+
+// Info is the info dictionary: all that must be known of a content to fetch it
+// from strangers. As JSON its fields are those of the tags; unknown fields are
+// ignored, so that it can grow.
+type Info struct {
+	FullHash    FullHash `json:"full_hash"`
+	FileName    string   `json:"file_name"`    // a plain name without a folder; may be ""
+	ContentType string   `json:"content_type"` // a media type; may be ""
+	TotalLength int64    `json:"total_length"` // bytes
+	PieceLength int64    `json:"piece_length"` // bytes; 0 where it was left out: DefaultPieceLength
+
+	// PieceHashes is the tree's layer at PieceLength. It is nil where there is
+	// one piece, and where the dictionary came without it: then other peers
+	// are asked for it, and their answer is checked against FullHash.
+	PieceHashes []Hash `json:"piece_hashes,omitempty"`
+}
+
+// Geometry returns how the content is cut into pieces.
+func (i Info) Geometry() Geometry { return Geometry{i.TotalLength, i.PieceLength} }
+
+// HasPieceHashes reports whether every piece can be checked as it comes.
+func (i Info) HasPieceHashes() bool { return i.Geometry().Pieces() == 1 || len(i.PieceHashes) > 0 }
+
+// PieceHash is the hash that the piece must have; HasPieceHashes must hold.
+func (i Info) PieceHash(piece int) Hash {
+	if len(i.PieceHashes) == 0 {
+		return Hash(i.FullHash)
+	}
+	return i.PieceHashes[piece]
+}
+
+// ParseInfo parses and validates an info dictionary. Every failure is an [*Error].
+func ParseInfo(text []byte) (Info, error) {
+	if len(text) > MaxDictionarySize {
+		return Info{}, fail(CodeDictionaryTooBig, "an info dictionary has at most %d bytes, not %d", MaxDictionarySize, len(text))
+	}
+	if !utf8.Valid(text) {
+		return Info{}, fail(CodeBadDictionary, "an info dictionary is UTF-8 text")
+	}
+	// A map, and not a struct, so that field names must match to the letter.
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(text, &fields); err != nil || fields == nil {
+		return Info{}, fail(CodeBadDictionary, "an info dictionary is a JSON object")
+	}
+	var info Info
+	for _, field := range []struct {
+		name     string
+		into     any
+		code     Code
+		required bool
+	}{
+		{"full_hash", &info.FullHash, CodeBadFullHash, true},
+		{"file_name", &info.FileName, CodeBadFileName, false},
+		{"content_type", &info.ContentType, CodeBadContentType, false},
+		{"total_length", &info.TotalLength, CodeBadTotalLength, true},
+		{"piece_length", &info.PieceLength, CodeBadPieceLength, false},
+		{"piece_hashes", &info.PieceHashes, CodeBadPieceHash, false},
+	} {
+		raw, there := fields[field.name]
+		if !there && !field.required {
+			continue
+		}
+		if !there {
+			return Info{}, fail(field.code, "the info dictionary has no %s", field.name)
+		}
+		if string(raw) == "null" || json.Unmarshal(raw, field.into) != nil {
+			return Info{}, fail(field.code, "the info dictionary's %s is malformed", field.name)
+		}
+	}
+	if _, there := fields["piece_length"]; !there {
+		info.PieceLength = DefaultPieceLength(info.TotalLength)
+	}
+	if len(info.PieceHashes) == 0 {
+		info.PieceHashes = nil
+	}
+	if err := info.Validate(); err != nil {
+		return Info{}, err
+	}
+	if info.Geometry().Pieces() == 1 {
+		info.PieceHashes = nil // it said nothing that full_hash does not say
+	}
+	return info, nil
+}
+
+// Validate checks every field, and that the piece hashes, where they are
+// present, hash up to the full hash. Every failure is an [*Error].
+func (i Info) Validate() error {
+	if err := i.validateNames(); err != nil {
+		return err
+	}
+	geometry := i.Geometry()
+	if err := geometry.Check(); err != nil {
+		return err
+	}
+	if len(i.PieceHashes) == 0 {
+		return nil
+	}
+	if len(i.PieceHashes) != geometry.Pieces() {
+		return fail(CodeWrongPieceCount, "%d piece_hashes, but %d bytes in pieces of %d are %d pieces",
+			len(i.PieceHashes), i.TotalLength, i.PieceLength, geometry.Pieces())
+	}
+	if geometry.Root(i.PieceHashes) != i.FullHash {
+		return fail(CodeContradiction, "the piece_hashes do not hash up to full_hash")
+	}
+	return nil
+}
+
+func (i Info) validateNames() error {
+	if i.FileName != "" && !plainFileName(i.FileName) {
+		return fail(CodeBadFileName, "file_name must be a plain file name of at most %d bytes", maxFileName)
+	}
+	if i.ContentType != "" && (len(i.ContentType) > maxContentType || !mediaType.MatchString(i.ContentType)) {
+		return fail(CodeBadContentType, "content_type must be a media type such as image/png")
+	}
+	return nil
+}
+
+// type "/" subtype with optional parameters, all printable ASCII (RFC 9110, 8.3.1).
+var mediaType = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+/[A-Za-z0-9!#$%&'*+.^_`|~-]+( *;[ -~]*)?$")
+
+// plainFileName says whether name can be created in a folder without leaving
+// it, on any common system: no separators, no control characters, no "." or "..".
+func plainFileName(name string) bool {
+	return len(name) <= maxFileName && name != "." && name != ".." && utf8.ValidString(name) &&
+		!strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == '\\' || unicode.Is(unicode.Cc, r) })
+}
+
+// Encode returns the dictionary as indented JSON, ending in a newline: what a
+// person copies and a program reads.
+func (i Info) Encode() []byte {
+	text, err := json.MarshalIndent(i, "", "  ")
+	if err != nil { // every field is a string, a number or a hash
+		panic(err)
+	}
+	return append(text, '\n')
+}

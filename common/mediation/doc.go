@@ -1,0 +1,113 @@
+// Package mediation is the mediation protocol: how a peer talks to its mediator,
+// and how mediators talk to each other. This comment is its specification; the
+// vectors in testdata/vectors hold every implementation to it.
+//
+// # Transport
+//
+// Between a peer and a mediator: a WebSocket at /mediation, one JSON object
+// (RFC 8259) per text frame, in UTF-8, at most [MaxMessageSize] bytes.
+//
+// Between mediators: a libp2p stream of protocol [StreamProtocol]; each message
+// is one such JSON object behind its length in bytes, four bytes, big-endian.
+// Either side may open it; it is kept and serves both directions.
+//
+// Field names match to the letter, case included. A field that a type does not
+// name is ignored. A field twice counts as its last.
+//
+// # Protocol flow
+//
+//	peer                          mediator A             mediator B       peer
+//	handshake ───────────────────▶
+//	◀─────────────── established
+//	announce ────────────────────▶ (stored in the DHT)
+//	◀───────────────── announced
+//	                                                ◀───────────── get_peers
+//	                               ◀───── get_peers (found A in the DHT)
+//	                               peers ─────────▶
+//	                                                peers ──────────────▶
+//	                                                ◀─────── signal (offer)
+//	                               ◀──────── signal
+//	◀───────────── signal (offer)
+//	signal (answer) ─────────────▶
+//	                               signal ────────▶
+//	                                                signal (answer) ────▶
+//	finish ──────────────────────▶ (withdrawn from the DHT)
+//
+// Then content flows between the peers alone; see package wire.
+//
+// # Messages
+//
+// Every object has "type". FullHash is 64, PeerID is 40 lower-case hex digits.
+//
+//	type         direction            fields
+//	handshake    peer → mediator      peer_id: PeerID, connection_type: "mediation"
+//	             mediator → mediator  peer_id: libp2p id, connection_type: "replication"
+//	established  mediator →           ice_servers: [{urls: [string], username?, credential?}] (optional),
+//	                                  mediators: [WebSocket URL] (optional)
+//	get_peers    → mediator           full_hash
+//	peers        mediator →           full_hash, peers: [PeerID], at most MaxPeers
+//	signal       both ways            full_hash, peer_id, signal_data: string, at most MaxSignalData bytes;
+//	                                  between mediators also sender_id: PeerID
+//	announce     peer → mediator      full_hash
+//	announced    mediator → peer      full_hash
+//	finish       peer → mediator      full_hash
+//	error        mediator →           code, message, full_hash (optional), peer_id (optional);
+//	                                  between mediators also sender_id: PeerID (optional)
+//
+// handshake comes first, once. A peer chooses its id at random for each
+// connection. The mediator answers established or an error; after an error the
+// peer may try again on the same connection.
+//
+// get_peers is answered at once with the seeders that this mediator has, if it
+// has any, and again whenever more are found: on other mediators, or because
+// they announce later. Each seeder is named once. An empty list says that the
+// search ended and there is nobody now; it is not the end of the interest. The
+// interest ends with finish or with the connection. Asking again starts afresh:
+// all known seeders are named again.
+//
+// signal carries an opaque text to another peer. Towards a mediator, peer_id is
+// the receiver; towards a peer it is the sender. The mediator delivers it to a
+// peer of its own, or hands it to the mediator through which it learnt of that
+// peer, once: what came from a mediator is delivered here or refused with
+// peer_not_found, never forwarded again.
+//
+// announce says that the peer seeds the content, wholly or in part. announced
+// follows once the announce is stored in the DHT, so that any mediator finds it;
+// if that fails, the error announce_failed comes first and the mediator keeps trying.
+// Announcing twice is answered twice and changes nothing.
+//
+// finish ends both the announce and the interest. A closed connection does the
+// same for all contents of the peer. It is right also where there is nothing to end.
+//
+// # Between mediators
+//
+// The side that opens the stream sends handshake with "replication" and its
+// libp2p id, which must be the one that the stream is authenticated for; the
+// other side answers established. get_peers is answered at once with peers, the
+// local seeders only, an empty list included; it also asks to be told, with
+// further peers messages on the same stream, of seeders that announce later, for
+// as long as the stream lives or until finish. signal carries the receiver in peer_id and the sender in
+// sender_id. A signal that cannot be delivered is answered with error
+// peer_not_found, with full_hash, peer_id and sender_id of the signal.
+//
+// # signal_data
+//
+// Mediators never look into it. The peers of this project write JSON, as a
+// browser gives it: {"type":"offer","sdp":…}, {"type":"answer","sdp":…} or
+// {"type":"candidate","candidate":{"candidate":…,"sdpMid":…,"sdpMLineIndex":…}}.
+// The end of candidates is {"type":"candidate","candidate":null}.
+//
+// # Errors and closing
+//
+// Whatever is wrong is answered with error and one of the codes below, and leaves the
+// connection as it was. The mediator closes the connection, after the error,
+// only for handshake_timeout, message_too_big, too_many_errors, slow_reader and
+// going_away; the WebSocket's close status and reason say the same. A peer that
+// does not know a code treats it as an error about the named content or peer,
+// and stays connected.
+//
+// # Versions
+//
+// New optional fields and new message types may be added; a receiver ignores the
+// former and answers the latter with unknown_type. What is named here does not change.
+package mediation
