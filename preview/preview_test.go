@@ -1,0 +1,103 @@
+package preview
+
+import (
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// page returns what a web server answers for the page.
+func page(t *testing.T, files fs.FS, path string) string {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	http.FileServerFS(files).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
+	if recorder.Code != http.StatusOK {
+		t.Fatalf("%s: status %d", path, recorder.Code)
+	}
+	return recorder.Body.String()
+}
+
+// tree is the folder as it is embedded, with dist holding these files alone.
+func tree(t *testing.T, dist ...string) fs.FS {
+	t.Helper()
+	tree := fstest.MapFS{}
+	for _, name := range []string{"index.html", "seeder_preview.html", "leecher_preview.html", "unbuilt.html", "preview.css", "icon.svg"} {
+		data, err := fs.ReadFile(files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree[name] = &fstest.MapFile{Data: data}
+	}
+	for _, name := range dist {
+		tree["dist/"+name] = &fstest.MapFile{}
+	}
+	return tree
+}
+
+func TestPagesSayThatTheyAreNotBuilt(t *testing.T) {
+	files := pages(tree(t, "placeholder.txt"))
+	for _, path := range []string{"/", "/seeder_preview.html", "/leecher_preview.html"} {
+		if text := page(t, files, path); !strings.Contains(text, "./compile.sh") {
+			t.Errorf("%s does not say how the pages are built:\n%s", path, text)
+		}
+	}
+	page(t, files, "/preview.css")
+}
+
+// The ids are a contract: programs drive the pages by them.
+func TestPagesHaveTheirElements(t *testing.T) {
+	files := pages(tree(t, "cdn.mjs"))
+	for path, ids := range map[string][]string{
+		"/seeder_preview.html":  {"file-input", "share-link", "info-dictionary", "status"},
+		"/leecher_preview.html": {"info-dictionary", "start", "progress", "save", "status"},
+	} {
+		text := page(t, files, path)
+		for _, id := range ids {
+			if n := strings.Count(text, `id="`+id+`"`); n != 1 {
+				t.Errorf("%s has %d elements with the id %s", path, n, id)
+			}
+		}
+		if !strings.Contains(text, `data-state="idle"`) {
+			t.Errorf("%s does not begin as idle", path)
+		}
+	}
+	index := page(t, files, "/")
+	for _, name := range []string{"seeder_preview.html", "leecher_preview.html"} {
+		if !strings.Contains(index, name) {
+			t.Errorf("the index does not show %s", name)
+		}
+	}
+}
+
+// The pages work under a strict Content-Security-Policy, and load nothing from
+// elsewhere.
+func TestPagesAreStrict(t *testing.T) {
+	inline := regexp.MustCompile(`<style|\sstyle=|\son[a-z]+=|<script>|(src|href)="(https?:)?//`)
+	for _, name := range []string{"index.html", "seeder_preview.html", "leecher_preview.html", "unbuilt.html"} {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := inline.Find(text); found != nil {
+			t.Errorf("%s has %q", name, found)
+		}
+		if !strings.Contains(string(text), `"Content-Security-Policy" content="default-src 'none';`) {
+			t.Errorf("%s has no policy", name)
+		}
+	}
+	if found := inline.Find(Home()); found != nil {
+		t.Errorf("home.html has %q", found)
+	}
+}
+
+func TestHomeLinksThePages(t *testing.T) {
+	for _, address := range []string{"/preview/", "/preview/seeder_preview.html", "/preview/leecher_preview.html", "/id", "/healthz"} {
+		if !strings.Contains(string(Home()), `href="`+address+`"`) {
+			t.Errorf("the home page does not link %s", address)
+		}
+	}
+}
