@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Runs all checks and tests of the project; see usage below.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+Usage: scripts/test.sh [-h] [PART ...]
+
+Runs the parts that are named, or all of them, in this order:
+  go        gofmt, go vet, staticcheck, shellcheck (where it is installed), the
+            build, and all Go tests with the race detector (architecture, vectors
+            and fuzz seeds included)
+  ts        type check and unit tests of the browser peer and the preview pages
+  demo      scripts/demo.sh --check
+  browser   real Chromium and Firefox through real mediators
+
+Needs Go and Node. On Debian it installs what else it needs: the browsers with
+apt, and the development tools of peer/browser with npm. Each step's output is
+kept quiet, and shown in full where the step fails; then the run stops.
+The last line is "N passed, N failed": tests where a step has them, else steps.
+TEXT
+}
+
+parts=()
+for argument in "$@"; do
+  case "$argument" in
+    -h | --help) usage; exit 0 ;;
+    go | ts | demo | browser) parts+=("$argument") ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+if ((${#parts[@]} == 0)); then parts=(go ts demo browser); fi
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+passed=0
+
+# step <name> <counter> <command ...>: runs the command, prints one line, and
+# ends the run where it fails. The counter prints what the log says of tests, as
+# "<passed> <failed>".
+step() {
+  local name=$1 counter=$2 started=$SECONDS ok=true counted
+  shift 2
+  printf '  %-44s ' "$name"
+  "$@" >"$log" 2>&1 </dev/null || ok=false
+  counted=$("$counter")
+  passed=$((passed + ${counted% *}))
+  if $ok; then
+    printf 'ok    %4d s  %s\n' $((SECONDS - started)) "$(tests "$counter" "$counted")"
+    return
+  fi
+  printf 'FAILED %3d s\n\n' $((SECONDS - started))
+  # What passed is no news, in a log of a thousand tests.
+  grep -vE '^ *(=== (RUN|PAUSE|CONT|NAME)|--- PASS:)' "$log" || true
+  local failed=${counted#* }
+  printf '\n%s failed.\n%d passed, %d failed\n' "$name" "$passed" $((failed > 0 ? failed : 1))
+  exit 1
+}
+
+tests() {
+  if [[ $1 != as_one ]]; then echo "${2% *} tests"; fi
+}
+
+# The counters. A step that fails counts as failed in any case.
+as_one() { if $ok; then echo "1 0"; else echo "0 1"; fi; }
+go_tests() { echo "$(grep -cE '^--- PASS:' "$log") $(grep -cE '^--- FAIL:' "$log")"; }
+node_tests() { echo "$(node_sum pass) $(node_sum fail)"; }
+node_sum() { awk -v what="$1" '($1 == "#" || $1 == "ℹ") && $2 == what { sum += $3 } END { print sum + 0 }' "$log"; }
+
+need() {
+  command -v "$1" >/dev/null && return
+  echo "scripts/test.sh: \"$1\" is needed, and not found: $2" >&2
+  exit 1
+}
+
+as_root() {
+  if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+install_browsers() {
+  as_root apt-get update -q
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium firefox-esr
+}
+
+node_tools() {
+  need node "https://nodejs.org, version 20 or later"
+  need npm "it comes with Node"
+  # npm writes the second file at the end of an installation.
+  if ! [[ peer/browser/node_modules/.package-lock.json -nt peer/browser/package-lock.json ]]; then
+    step "install development tools (npm)" as_one npm ci --ignore-scripts --no-audit --no-fund --prefix peer/browser
+  fi
+}
+
+formatted() {
+  local files
+  files=$(git ls-files --cached --others --exclude-standard '*.go' | xargs -r gofmt -l)
+  if [[ -n $files ]]; then
+    printf 'Not formatted (gofmt -w):\n%s\n' "$files"
+    return 1
+  fi
+}
+
+part_go() {
+  step "gofmt" as_one formatted
+  step "go vet" as_one go vet ./...
+  step "staticcheck" as_one go tool staticcheck ./...
+  if command -v shellcheck >/dev/null; then
+    step "shellcheck" as_one shellcheck compile.sh scripts/*.sh .ci/run
+  fi
+  compiled
+  step "go test -race" go_tests go test -race -v ./...
+}
+
+part_ts() {
+  node_tools
+  step "type check: browser peer" as_one peer/browser/node_modules/.bin/tsc --noEmit -p peer/browser
+  step "type check: preview pages" as_one peer/browser/node_modules/.bin/tsc --noEmit -p preview
+  step "unit tests: browser peer" node_tests npm test --silent --prefix peer/browser
+  step "unit tests: preview pages" node_tests node preview/test/run.mjs
+}
+
+part_demo() {
+  compiled
+  step "demo.sh --check" as_one scripts/demo.sh --check
+}
+
+part_browser() {
+  if ! command -v chromium >/dev/null || ! command -v firefox-esr >/dev/null; then
+    step "install chromium and firefox-esr (apt)" as_one install_browsers
+  fi
+  node_tools
+  compiled
+  step "browser tests" node_tests node --test --test-reporter=tap peer/browser/e2e/
+}
+
+# Builds once, whichever part comes first.
+is_compiled=false
+compiled() {
+  if $is_compiled; then return; fi
+  step "compile.sh" as_one ./compile.sh
+  is_compiled=true
+}
+
+need go "https://go.dev/dl"
+echo "Testing: ${parts[*]}"
+for part in "${parts[@]}"; do "part_$part"; done
+printf '\nAll passed in %d min %02d s.\n%d passed, 0 failed\n' $((SECONDS / 60)) $((SECONDS % 60)) "$passed"
