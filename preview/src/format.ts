@@ -1,0 +1,33 @@
+/** Numbers as people read them. */
+
+const units = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
+
+/** "0 B", "812 B", "5.0 MiB", "118 MiB". */
+export function bytes(count: number): string {
+  let unit = 0;
+  while (count >= 999.5 && unit < units.length - 1) {
+    count /= 1024;
+    unit++;
+  }
+  return `${unit > 0 && count < 99.95 ? count.toFixed(1) : Math.round(count)} ${units[unit]}`;
+}
+
+/** "–" where nothing moves, else "3.1 MiB/s". */
+export function speed(bytesPerSecond: number): string {
+  return bytesPerSecond < 1 ? "–" : `${bytes(bytesPerSecond)}/s`;
+}
+
+/** "4 ms", "1.25 s", "38 s", "5 min 20 s", "2 h 10 min". */
+export function duration(milliseconds: number): string {
+  if (milliseconds < 999.5) return `${Math.round(milliseconds)} ms`;
+  const seconds = milliseconds / 1000;
+  if (seconds < 9.995) return `${seconds.toFixed(2)} s`;
+  if (seconds < 59.5) return `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+/** "1 piece", "12 pieces", "1 person", "2 people". */
+export function counted(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
