@@ -1,0 +1,455 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"p2pcdn/common/content"
+)
+
+const (
+	// lookupTimeout bounds one search for the closest nodes. Three rounds of
+	// queries, each with a dial to a node that does not answer.
+	lookupTimeout = 20 * time.Second
+
+	// putTimeout bounds storing a record at one holder, which was just queried
+	// and so is connected: two round trips.
+	putTimeout = 5 * time.Second
+
+	// maxLookups bounds the lookups for announces and finishes at a time. Each
+	// has ten queries under way.
+	maxLookups = 16
+
+	// maxRenewing bounds the records that are renewed at a time, so that
+	// renewals leave most of maxLookups to the peers that wait.
+	maxRenewing = 4
+
+	// inFlight is how long a record that was sent but not confirmed may still
+	// arrive: until then the withdrawal from that holder is repeated.
+	inFlight = 30 * time.Second
+)
+
+var (
+	errNotStored   = errors.New("no node of the DHT confirmed the record")
+	errFinished    = errors.New("finished meanwhile")
+	errNotTaken    = errors.New("the node did not keep the record")
+	errUnconfirmed = errors.New("not withdrawn everywhere yet")
+)
+
+// entry is what this mediator knows of its own record of one hash. It exists
+// while the record is wanted, or may be held by a node, or is being worked on.
+type entry struct {
+	hash content.FullHash
+	turn chan struct{} // holds a token while somebody works on the record: announce, renewal and finish take turns
+
+	// What follows is guarded by Discovery.mu.
+	users   int                // callers that work on the record or wait for their turn
+	wanted  bool               // announced and not finished
+	stored  bool               // the record can be found
+	queued  bool               // a worker was given the record
+	cancel  context.CancelFunc // ends the lookup under way; or nil
+	next    time.Time          // when to renew, or to try again
+	tries   int                // that failed in a row
+	holders map[peer.ID]holder // nodes that may hold the record, without this one
+}
+
+type holder struct {
+	at   time.Time // when the record was last sent
+	sure bool      // the node confirmed it, so nothing is still on its way
+}
+
+// Announce stores the record that this mediator has seeders of the content at
+// the nodes closest to the hash. It returns nil once one of them confirmed it,
+// or where this node is alone, and at once where that was done before. The
+// record is kept fresh until [Discovery.Finish]. After an error it is tried
+// again in the background, and calling again tries at once.
+func (d *Discovery) Announce(ctx context.Context, hash content.FullHash) error {
+	ctx, done, err := d.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	d.mu.Lock()
+	e := d.entries[hash]
+	if e == nil {
+		e = &entry{hash: hash, turn: make(chan struct{}, 1), holders: make(map[peer.ID]holder)}
+		d.entries[hash] = e
+	}
+	if e.wanted && e.stored {
+		d.mu.Unlock()
+		return nil
+	}
+	if !e.wanted {
+		e.wanted, e.tries = true, 0
+		e.next = time.Now().Add(d.timing.RetryMin)
+	}
+	e.users++
+	d.mu.Unlock()
+	defer d.release(e)
+	if err := e.take(ctx); err != nil {
+		return fmt.Errorf("announcing %s: %w", hash, err)
+	}
+	defer e.leave()
+	d.mu.Lock()
+	stored := e.stored
+	d.mu.Unlock()
+	if stored {
+		return nil
+	}
+	if err := d.provide(ctx, e); err != nil {
+		return fmt.Errorf("announcing %s: %w", hash, err)
+	}
+	return nil
+}
+
+// Finish withdraws the record. Nil says that every node that held it confirmed
+// that it has dropped it: from then on no lookup returns this mediator. An error
+// says that some did not answer; they are asked again in the background until
+// the record ends by itself. Finishing what was not announced is nil.
+func (d *Discovery) Finish(ctx context.Context, hash content.FullHash) error {
+	ctx, done, err := d.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	d.mu.Lock()
+	e := d.entries[hash]
+	if e == nil || !e.wanted {
+		d.mu.Unlock()
+		return nil
+	}
+	e.wanted, e.stored, e.tries = false, false, 0
+	e.next = time.Now().Add(d.timing.RetryMin)
+	if e.cancel != nil {
+		e.cancel()
+	}
+	e.users++
+	d.mu.Unlock()
+	defer d.release(e)
+	if err := e.take(ctx); err != nil {
+		return fmt.Errorf("finishing %s: %w", hash, err)
+	}
+	defer e.leave()
+	if err := d.retract(ctx, e, true); err != nil {
+		return fmt.Errorf("finishing %s: %w", hash, err)
+	}
+	return nil
+}
+
+// take waits for the turn; leave gives it back.
+func (e *entry) take(ctx context.Context) error {
+	select {
+	case e.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (e *entry) leave() { <-e.turn }
+
+// release ends a use of an entry and drops it where there is nothing left to know.
+func (d *Discovery) release(e *entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e.users--
+	if e.users == 0 && !e.wanted && len(e.holders) == 0 {
+		delete(d.entries, e.hash)
+	}
+}
+
+// provide stores the record here and at the closest nodes. The caller has the turn.
+func (d *Discovery) provide(ctx context.Context, e *entry) error {
+	lookup, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.mu.Lock()
+	if !e.wanted {
+		d.mu.Unlock()
+		return errFinished
+	}
+	e.cancel = cancel
+	d.mu.Unlock()
+	err := d.records.put(e.hash, d.self, time.Now())
+	var closest []peer.ID
+	if err == nil {
+		closest, err = d.closest(lookup, e.hash)
+	}
+	now := time.Now()
+	d.mu.Lock()
+	e.cancel = nil
+	if !e.wanted && err == nil {
+		err = errFinished
+	}
+	if err == nil {
+		for _, node := range closest {
+			e.holders[node] = holder{at: now}
+		}
+	}
+	d.mu.Unlock()
+	if err == nil && len(closest) > 0 && d.putAll(ctx, e, closest, now) == 0 {
+		err = errNotStored
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for node, held := range e.holders {
+		if now.Sub(held.at) > d.timing.RecordValidity {
+			delete(e.holders, node)
+		}
+	}
+	switch {
+	case !e.wanted: // Finish waits for its turn
+	case err == nil:
+		e.stored, e.tries = true, 0
+		e.next = now.Add(jitter(d.timing.Renew))
+	default:
+		d.postpone(e)
+	}
+	return err
+}
+
+// postpone sets the time of the next try after a failure. The caller holds d.mu.
+func (d *Discovery) postpone(e *entry) {
+	pause := d.timing.RetryMax
+	if e.tries < 16 {
+		pause = min(d.timing.RetryMin<<e.tries, d.timing.RetryMax)
+	}
+	e.tries++
+	e.next = time.Now().Add(jitter(pause))
+}
+
+// putAll stores the record at all nodes and returns how many confirmed it.
+func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID, at time.Time) int {
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	confirmed := 0 // guarded by d.mu
+	var wg sync.WaitGroup
+	for _, node := range nodes {
+		wg.Go(func() {
+			if err := d.put(ctx, node, e.hash); err != nil {
+				d.log.Debug("record not stored", "hash", e.hash.Short(), "node", node, "error", err)
+				return
+			}
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			e.holders[node] = holder{at: at, sure: true}
+			confirmed++
+		})
+	}
+	wg.Wait()
+	return confirmed
+}
+
+// put stores the record at one node and asks for it. Twice: the first message
+// may have gone into a stream that the node had closed for idleness.
+func (d *Discovery) put(ctx context.Context, node peer.ID, hash content.FullHash) error {
+	key := multihashOf(hash)
+	self := peer.AddrInfo{ID: d.self, Addrs: d.raw.Addrs()}
+	for range 2 {
+		if err := d.messenger.PutProviderAddrs(ctx, node, key, self); err != nil {
+			return fmt.Errorf("sending the record: %w", err)
+		}
+		providers, _, err := d.messenger.GetProviders(ctx, node, key)
+		if err != nil {
+			return fmt.Errorf("asking for the record: %w", err)
+		}
+		for _, provider := range providers {
+			if provider.ID == d.self {
+				return nil
+			}
+		}
+	}
+	return errNotTaken
+}
+
+// closest returns the nodes closest to the hash; none where this node is alone.
+func (d *Discovery) closest(ctx context.Context, hash content.FullHash) ([]peer.ID, error) {
+	select {
+	case d.lookups <- struct{}{}:
+		defer func() { <-d.lookups }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if d.dht.RoutingTable().Size() == 0 {
+		return nil, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	nodes, err := d.dht.GetClosestPeers(limited, string(multihashOf(hash)))
+	switch {
+	case err == nil:
+		return nodes, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case len(nodes) > 0: // too slow, but these answered
+		return nodes, nil
+	case d.dht.RoutingTable().Size() == 0: // the last ones it knew are gone
+		return nil, nil
+	}
+	return nil, fmt.Errorf("looking for the closest nodes: %w", err)
+}
+
+// retract withdraws the record from here and from all that may hold it. Where
+// look is set it also asks the nodes that are closest now, for an earlier run of
+// this mediator may have stored it there. The caller has the turn.
+func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
+	d.records.remove(e.hash, d.self)
+	d.mu.Lock()
+	holders := make(map[peer.ID]holder, len(e.holders))
+	for node, held := range e.holders {
+		holders[node] = held
+	}
+	d.mu.Unlock()
+	failed := 0 // guarded by d.mu
+	var wg sync.WaitGroup
+	withdraw := func(node peer.ID, held holder) {
+		wg.Go(func() {
+			err := d.withdrawals.withdraw(ctx, node, e.hash)
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			switch {
+			case err != nil:
+				failed++
+				d.log.Debug("record not withdrawn yet", "hash", e.hash.Short(), "node", node, "error", err)
+			case held.sure || time.Since(held.at) > inFlight:
+				delete(e.holders, node)
+			}
+		})
+	}
+	for node, held := range holders {
+		withdraw(node, held)
+	}
+	if look {
+		closest, err := d.closest(ctx, e.hash)
+		if err != nil {
+			d.log.Debug("withdrawing from the known holders only", "hash", e.hash.Short(), "error", err)
+		}
+		for _, node := range closest {
+			if _, known := holders[node]; !known {
+				held := holder{at: time.Now(), sure: true} // nothing was sent; whatever it has is old
+				d.mu.Lock()
+				e.holders[node] = held
+				d.mu.Unlock()
+				withdraw(node, held)
+			}
+		}
+	}
+	wg.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for node, held := range e.holders {
+		if time.Since(held.at) > d.timing.RecordValidity {
+			delete(e.holders, node) // the record has ended by itself
+		}
+	}
+	if len(e.holders) > 0 && !e.wanted {
+		d.postpone(e)
+	}
+	if failed > 0 {
+		return fmt.Errorf("%w: %d of %d nodes did not answer", errUnconfirmed, failed, failed+len(holders))
+	}
+	return nil
+}
+
+// due returns the entries whose time has come, withdrawals first, and marks them.
+func (d *Discovery) due(now time.Time) []*entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var withdrawals, renewals []*entry
+	for _, e := range d.entries {
+		if e.queued || now.Before(e.next) {
+			continue
+		}
+		e.queued = true
+		e.users++
+		if e.wanted {
+			renewals = append(renewals, e)
+		} else {
+			withdrawals = append(withdrawals, e)
+		}
+	}
+	return append(withdrawals, renewals...)
+}
+
+// tend renews or withdraws the entries, a few at a time.
+func (d *Discovery) tend(ctx context.Context, entries []*entry) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, maxRenewing)
+	for _, e := range entries {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			d.tendOne(ctx, e)
+		})
+	}
+	wg.Wait()
+}
+
+func (d *Discovery) tendOne(ctx context.Context, e *entry) {
+	defer d.release(e)
+	err := e.take(ctx)
+	d.mu.Lock()
+	e.queued = false
+	wanted := e.wanted
+	d.mu.Unlock()
+	if err != nil {
+		return
+	}
+	defer e.leave()
+	if wanted {
+		err = d.provide(ctx, e)
+	} else {
+		err = d.retract(ctx, e, false)
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errFinished) {
+		d.log.Info("a record of the DHT is tried again later", "hash", e.hash.Short(), "announced", wanted, "error", err)
+	}
+}
+
+// renewAll makes every announced record due.
+func (d *Discovery) renewAll(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.entries {
+		if e.wanted {
+			e.next = now
+		}
+	}
+}
+
+// withdrawAll withdraws every record from every known holder, one message per
+// holder where they fit, within the time of ctx. Nothing else works on entries.
+func (d *Discovery) withdrawAll(ctx context.Context) {
+	byHolder := make(map[peer.ID][]content.FullHash)
+	d.mu.Lock()
+	for _, e := range d.entries {
+		d.records.remove(e.hash, d.self)
+		for node := range e.holders {
+			byHolder[node] = append(byHolder[node], e.hash)
+		}
+	}
+	d.mu.Unlock()
+	failed := 0 // guarded by mu
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, maxWithdrawing)
+	for node, hashes := range byHolder {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := d.withdrawals.send(ctx, node, hashes); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed++
+			}
+		})
+	}
+	wg.Wait()
+	if failed > 0 {
+		d.log.Info("some nodes keep this mediator's records until they end", "nodes", failed, "of", len(byHolder))
+	}
+}

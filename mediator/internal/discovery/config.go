@@ -1,0 +1,134 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+)
+
+// Config is what a Discovery is made of. The zero value of every field but Key
+// is the default.
+type Config struct {
+	// Key is the mediator's identity; see [LoadOrCreateKey].
+	Key crypto.PrivKey
+
+	// ListenPort is the port of TCP and of QUIC; 0 picks one that is free for both.
+	ListenPort int
+
+	// ListenHosts are the IP addresses to listen on. None: all interfaces, IPv4
+	// and, where the machine has it, IPv6.
+	ListenHosts []string
+
+	// Bootstrap names mediators of the DHT to join, in the forms that
+	// [ParseBootstrap] reads. None: a DHT of its own, which others may join.
+	Bootstrap []string
+
+	// Logger is told what a volunteer should know. Nil discards it.
+	Logger *slog.Logger
+
+	// HTTPClient asks a bootstrap for its addresses. Only its transport is used.
+	HTTPClient *http.Client
+
+	// Timing overrides the times of [DefaultTiming] that are not zero.
+	Timing Timing
+
+	limits recordLimits // zero: defaultRecordLimits
+}
+
+// Timing holds the intervals that tests shorten.
+type Timing struct {
+	RecordValidity time.Duration // how long a record of another mediator is kept after it was stored or renewed
+	Renew          time.Duration // mean time between renewals of a record; each is drawn from ± a quarter
+	Watch          time.Duration // how often the routing table and what is due are looked at
+	Settle         time.Duration // how long the routing table must not have grown before records are stored anew
+	BootstrapMin   time.Duration // first pause after a bootstrap that was not reached; it doubles
+	BootstrapMax   time.Duration // longest such pause
+	RetryMin       time.Duration // first pause after an announce or a withdrawal that failed; it doubles
+	RetryMax       time.Duration // longest such pause
+}
+
+// DefaultTiming are the times of a mediator in the world.
+//
+// RecordValidity: each stale record of a mediator that died costs every finder a
+// failed dial, so an hour and not kad-dht's two days. Renew: two renewals in a
+// row may fail before a record ends; a mediator of 10,000 contents makes about
+// eight lookups a second for it. BootstrapMin and Max: a pair of mediators that
+// starts together meets within seconds, and a dead bootstrap is no burden.
+var DefaultTiming = Timing{
+	RecordValidity: time.Hour,
+	Renew:          20 * time.Minute,
+	Watch:          time.Second,
+	Settle:         2 * time.Second,
+	BootstrapMin:   time.Second,
+	BootstrapMax:   time.Minute,
+	RetryMin:       5 * time.Second,
+	RetryMax:       5 * time.Minute,
+}
+
+func (t Timing) withDefaults() Timing {
+	fill := func(d *time.Duration, normal time.Duration) {
+		if *d == 0 {
+			*d = normal
+		}
+	}
+	fill(&t.RecordValidity, DefaultTiming.RecordValidity)
+	fill(&t.Renew, DefaultTiming.Renew)
+	fill(&t.Watch, DefaultTiming.Watch)
+	fill(&t.Settle, DefaultTiming.Settle)
+	fill(&t.BootstrapMin, DefaultTiming.BootstrapMin)
+	fill(&t.BootstrapMax, DefaultTiming.BootstrapMax)
+	fill(&t.RetryMin, DefaultTiming.RetryMin)
+	fill(&t.RetryMax, DefaultTiming.RetryMax)
+	return t
+}
+
+// validate fills in the defaults, and returns the parsed bootstraps.
+func (c *Config) validate() ([]Bootstrap, error) {
+	if c.Key == nil {
+		return nil, errors.New("discovery needs a key")
+	}
+	if c.ListenPort < 0 || c.ListenPort > 65535 {
+		return nil, fmt.Errorf("the DHT port is 0 to 65535, not %d", c.ListenPort)
+	}
+	for _, host := range c.ListenHosts {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return nil, fmt.Errorf("the DHT listens on IP addresses, not on %q", host)
+		}
+	}
+	bootstraps := make([]Bootstrap, 0, len(c.Bootstrap))
+	for _, text := range c.Bootstrap {
+		bootstrap, err := ParseBootstrap(text)
+		if err != nil {
+			return nil, err
+		}
+		bootstraps = append(bootstraps, bootstrap)
+	}
+	c.Timing = c.Timing.withDefaults()
+	for _, d := range []time.Duration{
+		c.Timing.RecordValidity, c.Timing.Renew, c.Timing.Watch, c.Timing.Settle,
+		c.Timing.BootstrapMin, c.Timing.BootstrapMax, c.Timing.RetryMin, c.Timing.RetryMax,
+	} {
+		if d < 0 {
+			return nil, fmt.Errorf("an interval of discovery is negative: %v", d)
+		}
+	}
+	if c.Timing.Renew >= c.Timing.RecordValidity {
+		return nil, fmt.Errorf("records end after %v but are renewed only every %v", c.Timing.RecordValidity, c.Timing.Renew)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.HTTPClient == nil {
+		// No kept connections: /id is read once per attempt.
+		c.HTTPClient = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
+	}
+	if c.limits == (recordLimits{}) {
+		c.limits = defaultRecordLimits
+	}
+	return bootstraps, nil
+}

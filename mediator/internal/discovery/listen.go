@@ -1,0 +1,153 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/multiformats/go-multiaddr"
+)
+
+const (
+	// The connection manager trims to lowConnections whenever there are more than
+	// highConnections. A routing table of a network of thousands has some 200
+	// peers; the rest is for mediators that share contents.
+	lowConnections  = 256
+	highConnections = 384
+
+	// maxConnections is where the resource manager refuses. Room above
+	// highConnections, for connections younger than a trim.
+	maxConnections = 768
+
+	// maxConnectionsPerIP: the default of 8 is for home users, but a lab or a
+	// company runs many mediators behind one address.
+	maxConnectionsPerIP = 64
+
+	// dialTimeout bounds a dial: an address that answers does so within two
+	// seconds; those that never do (interfaces behind NAT) should not hold a
+	// lookup up for the default of 15 seconds.
+	dialTimeout = 5 * time.Second
+
+	// maxPortTries bounds the search for a port that TCP and QUIC both have free.
+	maxPortTries = 20
+)
+
+// newHost makes a libp2p host that does not listen yet: TCP with Noise, and
+// QUIC. No relays, no hole punching: a mediator is a server.
+func newHost(key crypto.PrivKey) (host.Host, error) {
+	limits := rcmgr.PartialLimitConfig{
+		System: rcmgr.ResourceLimits{
+			Conns: maxConnections, ConnsInbound: maxConnections, ConnsOutbound: maxConnections,
+		},
+	}.Build(rcmgr.DefaultLimits.AutoScale())
+	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),
+		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: maxConnectionsPerIP}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: maxConnectionsPerIP}, {PrefixLength: 48, ConnCount: 4 * maxConnectionsPerIP}},
+		))
+	if err != nil {
+		return nil, err
+	}
+	connections, err := connmgr.NewConnManager(lowConnections, highConnections)
+	if err != nil {
+		return nil, errors.Join(err, resources.Close())
+	}
+	return libp2p.New(
+		libp2p.Identity(key),
+		libp2p.NoListenAddrs,
+		// Without SO_REUSEPORT, which would let two mediators share a port and
+		// each see half of the connections.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.ResourceManager(resources),
+		libp2p.ConnectionManager(connections),
+		libp2p.WithDialTimeout(dialTimeout),
+		libp2p.ForceReachabilityPublic(),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.UserAgent("p2pcdn-mediator"),
+	)
+}
+
+// listen opens the port for TCP and QUIC on all hosts, or fails and says which
+// one is taken.
+func listen(network *swarm.Swarm, hosts []string, port int) error {
+	if len(hosts) == 0 {
+		hosts = []string{"0.0.0.0"}
+		if probe, err := net.ListenPacket("udp6", "[::1]:0"); err == nil {
+			_ = probe.Close()
+			hosts = append(hosts, "::")
+		}
+	}
+	if port != 0 {
+		return listenOn(network, hosts, port)
+	}
+	var err error
+	for range maxPortTries {
+		var free int
+		if free, err = freePort(hosts[0]); err != nil {
+			return fmt.Errorf("listening on %s: %w", hosts[0], err)
+		}
+		if err = listenOn(network, hosts, free); !errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+	}
+	return err
+}
+
+// listenOn listens on every address or on none.
+func listenOn(network *swarm.Swarm, hosts []string, port int) error {
+	var opened []multiaddr.Multiaddr
+	for _, host := range hosts {
+		for _, address := range addressesOf(host, port) {
+			if err := network.AddListenAddr(address); err != nil {
+				network.ListenClose(opened...)
+				if errors.Is(err, syscall.EADDRINUSE) {
+					return fmt.Errorf("the DHT port %d is in use: %w", port, err)
+				}
+				return fmt.Errorf("listening on %s: %w", address, err)
+			}
+			opened = append(opened, address)
+		}
+	}
+	return nil
+}
+
+// addressesOf returns the multiaddrs of TCP and QUIC. The host is an IP address.
+func addressesOf(host string, port int) []multiaddr.Multiaddr {
+	kind := "/ip6/"
+	if netip.MustParseAddr(host).Is4() {
+		kind = "/ip4/"
+	}
+	number := strconv.Itoa(port)
+	return []multiaddr.Multiaddr{
+		multiaddr.StringCast(kind + host + "/tcp/" + number),
+		multiaddr.StringCast(kind + host + "/udp/" + number + "/quic-v1"),
+	}
+}
+
+// freePort asks the system for a free TCP port. Somebody may take it before it
+// is used; then the next one is tried.
+func freePort(host string) (int, error) {
+	probe, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return 0, err
+	}
+	defer probe.Close()
+	return probe.Addr().(*net.TCPAddr).Port, nil
+}

@@ -1,0 +1,244 @@
+package discovery
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	kadrecords "github.com/libp2p/go-libp2p-kad-dht/records"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-base32"
+	"github.com/multiformats/go-multihash"
+
+	"p2pcdn/common/content"
+)
+
+// recordLimits bounds the records that are kept for other mediators. Beyond a
+// limit new records are refused; those that are there stay, and can be renewed.
+type recordLimits struct {
+	total       int
+	perMediator int
+	perHash     int
+}
+
+// defaultRecordLimits: a record takes about 150 bytes, so all of them 30 MB. One
+// mediator gets a tenth: enough for all that it announces in a network so small
+// that every node holds everything, and it takes ten identities to fill a node.
+// A thousand mediators for one content are more than a lookup can use, and
+// still fit ten times into one DHT message (4 MiB).
+var defaultRecordLimits = recordLimits{total: 200_000, perMediator: 20_000, perHash: 1_000}
+
+var (
+	errFull      = errors.New("no room for more records")
+	errNotRecord = errors.New("not the key of a provider record")
+)
+
+// records holds the provider records of this node, its own and those of others.
+// kad-dht reads and writes it as a datastore; withdrawals remove from it.
+// Its own goroutine-safety is mu; kad-dht's provider manager caches nothing.
+type records struct {
+	self   peer.ID
+	limits recordLimits
+
+	mu     sync.Mutex                                 // guards what follows
+	byHash map[content.FullHash]map[peer.ID]time.Time // when each was stored or renewed
+	held   map[peer.ID]int                            // records per mediator, without our own
+	total  int                                        // sum of held
+}
+
+func newRecords(self peer.ID, limits recordLimits) *records {
+	return &records{
+		self: self, limits: limits,
+		byHash: make(map[content.FullHash]map[peer.ID]time.Time), held: make(map[peer.ID]int),
+	}
+}
+
+// put stores or renews a record. Our own are not limited here: the router
+// bounds what peers may announce.
+func (r *records) put(hash content.FullHash, provider peer.ID, at time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	providers := r.byHash[hash]
+	_, renewed := providers[provider]
+	if !renewed && provider != r.self {
+		if r.total >= r.limits.total || r.held[provider] >= r.limits.perMediator || len(providers) >= r.limits.perHash {
+			return errFull
+		}
+		r.total++
+		r.held[provider]++
+	}
+	if providers == nil {
+		providers = make(map[peer.ID]time.Time, 1)
+		r.byHash[hash] = providers
+	}
+	providers[provider] = at
+	return nil
+}
+
+func (r *records) remove(hash content.FullHash, provider peer.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.removeLocked(hash, provider)
+}
+
+func (r *records) removeLocked(hash content.FullHash, provider peer.ID) {
+	providers := r.byHash[hash]
+	if _, there := providers[provider]; !there {
+		return
+	}
+	delete(providers, provider)
+	if len(providers) == 0 {
+		delete(r.byHash, hash)
+	}
+	if provider == r.self {
+		return
+	}
+	r.total--
+	if r.held[provider]--; r.held[provider] == 0 {
+		delete(r.held, provider)
+	}
+}
+
+// collect removes the records of others that were stored before a time.
+func (r *records) collect(before time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for hash, providers := range r.byHash {
+		for provider, at := range providers {
+			if at.Before(before) && provider != r.self {
+				r.removeLocked(hash, provider)
+			}
+		}
+	}
+}
+
+// size returns how many records are kept for other mediators.
+func (r *records) size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.total
+}
+
+// What follows is the datastore that kad-dht's provider manager wants. Its keys
+// are /providers/<multihash>/<peer id>, both in base32; the value is the time of
+// the record as a varint of nanoseconds.
+
+var _ ds.Batching = (*records)(nil)
+
+func recordKey(hash content.FullHash, provider peer.ID) string {
+	return kadrecords.ProvidersKeyPrefix + base32.RawStdEncoding.EncodeToString(multihashOf(hash)) +
+		"/" + base32.RawStdEncoding.EncodeToString([]byte(provider))
+}
+
+func parseRecordKey(key ds.Key) (content.FullHash, peer.ID, error) {
+	rest, ok := strings.CutPrefix(key.String(), kadrecords.ProvidersKeyPrefix)
+	hashText, providerText, both := strings.Cut(rest, "/")
+	hash, err := parseHashPart(hashText)
+	if !ok || !both || err != nil {
+		return content.FullHash{}, "", errNotRecord
+	}
+	id, err := base32.RawStdEncoding.DecodeString(providerText)
+	if err != nil {
+		return content.FullHash{}, "", errNotRecord
+	}
+	provider, err := peer.IDFromBytes(id)
+	if err != nil {
+		return content.FullHash{}, "", errNotRecord
+	}
+	return hash, provider, nil
+}
+
+// parseHashPart refuses whatever is no SHA-256 multihash: kad-dht stores any
+// key of up to 80 bytes, but nobody of this network looks for another kind.
+func parseHashPart(text string) (content.FullHash, error) {
+	key, err := base32.RawStdEncoding.DecodeString(text)
+	if err != nil || len(key) != 2+content.HashSize || key[0] != multihash.SHA2_256 || key[1] != content.HashSize {
+		return content.FullHash{}, errNotRecord
+	}
+	return content.FullHash(key[2:]), nil
+}
+
+// Put implements [ds.Datastore].
+func (r *records) Put(_ context.Context, key ds.Key, value []byte) error {
+	hash, provider, err := parseRecordKey(key)
+	if err != nil {
+		return err
+	}
+	nanoseconds, n := binary.Varint(value)
+	if n <= 0 {
+		return errNotRecord
+	}
+	return r.put(hash, provider, time.Unix(0, nanoseconds))
+}
+
+// Delete implements [ds.Datastore].
+func (r *records) Delete(_ context.Context, key ds.Key) error {
+	hash, provider, err := parseRecordKey(key)
+	if err == nil {
+		r.remove(hash, provider)
+	}
+	return nil
+}
+
+// Get implements [ds.Datastore].
+func (r *records) Get(_ context.Context, key ds.Key) ([]byte, error) {
+	hash, provider, err := parseRecordKey(key)
+	if err != nil {
+		return nil, ds.ErrNotFound
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, there := r.byHash[hash][provider]
+	if !there {
+		return nil, ds.ErrNotFound
+	}
+	return encodeTime(at), nil
+}
+
+func encodeTime(at time.Time) []byte { return binary.AppendVarint(nil, at.UnixNano()) }
+
+// Has implements [ds.Datastore].
+func (r *records) Has(ctx context.Context, key ds.Key) (bool, error) {
+	_, err := r.Get(ctx, key)
+	return err == nil, nil
+}
+
+// GetSize implements [ds.Datastore].
+func (r *records) GetSize(ctx context.Context, key ds.Key) (int, error) {
+	value, err := r.Get(ctx, key)
+	if err != nil {
+		return -1, err
+	}
+	return len(value), nil
+}
+
+// Query implements [ds.Datastore] for the one query that the provider manager
+// makes: all records of one hash. (The other one is its sweep, which is off.)
+func (r *records) Query(_ context.Context, q query.Query) (query.Results, error) {
+	var entries []query.Entry
+	hash, err := parseHashPart(strings.TrimPrefix(q.Prefix, kadrecords.ProvidersKeyPrefix))
+	if err == nil {
+		r.mu.Lock()
+		for provider, at := range r.byHash[hash] {
+			value := encodeTime(at)
+			entries = append(entries, query.Entry{Key: recordKey(hash, provider), Value: value, Size: len(value)})
+		}
+		r.mu.Unlock()
+	}
+	return query.ResultsWithEntries(q, entries), nil
+}
+
+// Batch implements [ds.Batching].
+func (r *records) Batch(context.Context) (ds.Batch, error) { return ds.NewBasicBatch(r), nil }
+
+// Sync implements [ds.Datastore]: everything is in memory, for a mediator that
+// starts again announces again.
+func (r *records) Sync(context.Context, ds.Key) error { return nil }
+
+// Close implements [ds.Datastore].
+func (r *records) Close() error { return nil }
