@@ -1,0 +1,202 @@
+package rtc
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pion/datachannel"
+	"github.com/pion/webrtc/v3"
+
+	"p2pcdn/common/wire"
+)
+
+// session is one pion peer connection. A Conn has one, and a second one after
+// it lost a glare. Its fields and methods are owned by the Conn's run, but for post's callers.
+type session struct {
+	conn *Conn
+	pc   *webrtc.PeerConnection
+
+	described bool            // our description was sent: candidates may follow
+	local     []*ICECandidate // that wait for our description to be sent; nil entry: the end
+	remoteSDP string          // "" before it came
+	mid       string          // of the data channel's section, from our description
+	fragment  string          // our ICE user name fragment
+}
+
+// event is what happened to a session.
+type event struct {
+	session   *session
+	candidate *candidateEvent
+	channel   *channel
+	err       error // set: the session is over
+}
+
+type candidateEvent struct{ candidate *webrtc.ICECandidate }
+
+// channel is an open data channel.
+type channel struct {
+	*webrtc.DataChannel
+	raw datachannel.ReadWriteCloser
+}
+
+// newSession makes the peer connection; an offerer's offer is sent by offer.
+func newSession(conn *Conn) (*session, error) {
+	pc, err := conn.transport.api.NewPeerConnection(conn.peering.configuration())
+	if err != nil {
+		return nil, fmt.Errorf("preparing a connection: %w", err)
+	}
+	s := &session{conn: conn, pc: pc}
+	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) {
+		s.post(event{candidate: &candidateEvent{candidate}})
+	})
+	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
+		switch state {
+		case webrtc.PeerConnectionStateFailed:
+			s.post(event{err: ErrLost})
+		case webrtc.PeerConnectionStateClosed:
+			s.post(event{err: ErrClosedByPeer})
+		}
+	})
+	pc.OnDataChannel(func(dc *webrtc.DataChannel) {
+		reliable := dc.Ordered() && dc.MaxRetransmits() == nil && dc.MaxPacketLifeTime() == nil
+		if dc.Label() != wire.ChannelLabel || !reliable {
+			dc.OnOpen(func() { s.refuse(dc) })
+			return
+		}
+		s.watch(dc)
+	})
+	return s, nil
+}
+
+// post hands an event to the Conn's run. It waits for its turn, but not beyond
+// the end of the Conn.
+func (s *session) post(e event) {
+	e.session = s
+	select {
+	case s.conn.events <- e:
+	case <-s.conn.ended:
+	}
+}
+
+// watch waits for the channel to open.
+func (s *session) watch(dc *webrtc.DataChannel) {
+	dc.OnOpen(func() {
+		raw, err := dc.Detach()
+		if err != nil {
+			s.post(event{err: fmt.Errorf("opening the data channel: %w", err)})
+			return
+		}
+		s.post(event{channel: &channel{dc, raw}})
+	})
+}
+
+func (s *session) refuse(dc *webrtc.DataChannel) {
+	if raw, err := dc.Detach(); err == nil {
+		_ = raw.Close() // whatever became of it, it is not ours
+	}
+}
+
+// offer opens the channel and sends our offer.
+func (s *session) offer() error {
+	dc, err := s.pc.CreateDataChannel(wire.ChannelLabel, nil)
+	if err != nil {
+		return fmt.Errorf("creating the data channel: %w", err)
+	}
+	s.watch(dc)
+	description, err := s.pc.CreateOffer(nil)
+	if err != nil {
+		return fmt.Errorf("making an offer: %w", err)
+	}
+	return s.describe(Offer, description)
+}
+
+// answer takes a remote offer and sends our answer.
+func (s *session) answer(sdp string) error {
+	if err := s.setRemote(webrtc.SDPTypeOffer, sdp); err != nil {
+		return err
+	}
+	description, err := s.pc.CreateAnswer(nil)
+	if err != nil {
+		return fmt.Errorf("making an answer: %w", err)
+	}
+	return s.describe(Answer, description)
+}
+
+// describe makes the description ours, which starts the gathering, and sends it.
+func (s *session) describe(kind Kind, description webrtc.SessionDescription) error {
+	if err := s.pc.SetLocalDescription(description); err != nil {
+		return fmt.Errorf("using our %s: %w", kind, err)
+	}
+	s.mid, _ = sdpValue(description.SDP, "a=mid:")
+	s.fragment, _ = sdpValue(description.SDP, "a=ice-ufrag:")
+	s.send(Signal{Kind: kind, SDP: announceMessageSize(description.SDP)})
+	s.described = true
+	for _, candidate := range s.local {
+		s.send(Signal{Kind: Candidate, Candidate: candidate})
+	}
+	s.local = nil
+	return nil
+}
+
+func (s *session) send(signal Signal) { s.conn.peering.Handler.Signal(signal.String()) }
+
+// gathered sends a candidate of ours, after our description.
+func (s *session) gathered(found *webrtc.ICECandidate) {
+	var candidate *ICECandidate
+	if found != nil {
+		// Not ToJSON, which names no section: browsers want one.
+		line := uint16(0)
+		candidate = &ICECandidate{Candidate: found.ToJSON().Candidate, SDPMLineIndex: &line, SDPMid: &s.mid, UsernameFragment: &s.fragment}
+	}
+	if !s.described {
+		s.local = append(s.local, candidate)
+		return
+	}
+	s.send(Signal{Kind: Candidate, Candidate: candidate})
+}
+
+// setRemote takes the remote description, and the candidates that waited for it.
+func (s *session) setRemote(kind webrtc.SDPType, sdp string) error {
+	if maxFrame(sdp) < wire.MinFrame {
+		return fmt.Errorf("the peer takes frames of %d bytes, but %d are needed", maxFrame(sdp), wire.MinFrame)
+	}
+	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: kind, SDP: sdp}); err != nil {
+		return fmt.Errorf("using the peer's %s: %w", kind, err)
+	}
+	s.remoteSDP = sdp
+	for _, candidate := range s.conn.waiting {
+		s.add(candidate)
+	}
+	s.conn.waiting = nil
+	return nil
+}
+
+// accept takes the answer to our offer. A second answer is ignored.
+func (s *session) accept(sdp string) error {
+	if !s.described || s.remoteSDP != "" {
+		return nil
+	}
+	return s.setRemote(webrtc.SDPTypeAnswer, sdp)
+}
+
+// add hands a candidate to pion. One that cannot be used (of a kind that pion does
+// not know, of an offer that lost a glare) leaves the others as they are.
+func (s *session) add(candidate *ICECandidate) {
+	if fragment, _ := sdpValue(s.remoteSDP, "a=ice-ufrag:"); candidate.UsernameFragment != nil && *candidate.UsernameFragment != fragment {
+		return
+	}
+	err := s.pc.AddICECandidate(webrtc.ICECandidateInit{
+		Candidate: candidate.Candidate, SDPMid: candidate.SDPMid, SDPMLineIndex: candidate.SDPMLineIndex,
+	})
+	if err != nil {
+		s.conn.transport.log.Debug("a candidate was not used", "candidate", candidate.Candidate, "err", err)
+	}
+}
+
+// close ends the peer connection and waits for its goroutines.
+func (s *session) close() error {
+	if err := s.pc.GracefulClose(); err != nil && !errors.Is(err, webrtc.ErrConnectionClosed) {
+		return fmt.Errorf("closing a connection: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package rtc
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/pion/logging"
+	"github.com/pion/webrtc/v3"
+
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+)
+
+// The defaults of Config.
+const (
+	// DefaultConnectTimeout is how long a connection may take to open: ICE with
+	// a relay behind two slow networks takes some seconds; nobody waits longer than this.
+	DefaultConnectTimeout = 20 * time.Second
+
+	// DefaultLostAfter is how long a peer may be silent before its connection
+	// is given up. ICE sends something every second, so several in a row got lost.
+	DefaultLostAfter = 8 * time.Second
+)
+
+// Config is what a Transport is made of. The zero value is usable.
+type Config struct {
+	Log            *slog.Logger  // for what pion says; nil: nobody hears it
+	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
+	LostAfter      time.Duration // 0: DefaultLostAfter
+}
+
+// Transport makes connections. It has no state; its methods may be called together.
+type Transport struct {
+	api            *webrtc.API
+	log            *slog.Logger
+	connectTimeout time.Duration
+}
+
+// New returns a Transport.
+func New(config Config) *Transport {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = DefaultConnectTimeout
+	}
+	if config.LostAfter == 0 {
+		config.LostAfter = DefaultLostAfter
+	}
+	var settings webrtc.SettingEngine
+	settings.LoggerFactory = loggers{config.Log} // pion's own writes to standard output
+	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
+	settings.SetIncludeLoopbackCandidate(true)   // two peers on one machine, with or without a network
+	// Nothing for half of the time: "disconnected"; for the other half too: "failed".
+	settings.SetICETimeouts(config.LostAfter/2, config.LostAfter/2, config.LostAfter/8)
+	return &Transport{webrtc.NewAPI(webrtc.WithSettingEngine(settings)), config.Log, config.ConnectTimeout}
+}
+
+// Peering says who is to be connected with whom, and how.
+type Peering struct {
+	Local, Remote ident.PeerID // glare is resolved by them
+	Offerer       bool         // whether this side offers; an answerer waits for an offer
+	ICEServers    []mediation.ICEServer
+	Handler       Handler
+}
+
+// Handler hears what happens to a connection. Signal and Opened are called one
+// after the other, Frame from another goroutine, after Opened; none may block for long,
+// and all may call the Conn's methods.
+type Handler interface {
+	// Signal hands out a signal for the remote peer, to be sent in order.
+	Signal(data string)
+
+	// Opened says that frames can be sent, of at most maxFrame bytes.
+	Opened(maxFrame int)
+
+	// Frame hands over a frame. It is valid only during the call. The next one
+	// is not read before: a handler that takes its time slows the sender down.
+	Frame(frame []byte)
+
+	// Closed says that the connection ended, exactly once and last of all, with
+	// every goroutine of it gone. err is what was given to Close, or what happened.
+	Closed(err error)
+}
+
+func (p Peering) configuration() webrtc.Configuration {
+	var configuration webrtc.Configuration
+	for _, server := range p.ICEServers {
+		configuration.ICEServers = append(configuration.ICEServers, webrtc.ICEServer{
+			URLs: server.URLs, Username: server.Username, Credential: server.Credential,
+		})
+	}
+	return configuration
+}
+
+// loggers turns what pion logs into records of our own log: its warnings are
+// about what is normal here (a candidate that cannot be reached), so they are told as
+// debugging output.
+type loggers struct{ log *slog.Logger }
+
+func (l loggers) NewLogger(scope string) logging.LeveledLogger {
+	return &logger{l.log.With("pion", scope)}
+}
