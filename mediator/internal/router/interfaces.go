@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"time"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
@@ -20,6 +19,7 @@ type Discovery interface {
 
 	// Finish withdraws the record. When it returns nil no lookup anywhere
 	// returns this mediator for that hash. Finishing what was not announced is nil.
+	// It does what can be done of retrying itself; an error is the end of it.
 	Finish(ctx context.Context, hash content.FullHash) error
 
 	// Find yields the other mediators that announced the content, each once, as
@@ -44,13 +44,4 @@ type Conn interface {
 	// from any goroutine. After the connection closed, or where its queue is
 	// full (it then closes as a slow reader), the message is dropped.
 	Send(message mediation.Message)
-}
-
-// Clock is the time, handed in so that tests own it.
-type Clock interface {
-	Now() time.Time
-
-	// AfterFunc calls f in its own goroutine after d, unless stop is called
-	// first; stop reports whether it prevented the call.
-	AfterFunc(d time.Duration, f func()) (stop func() bool)
 }
