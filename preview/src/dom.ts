@@ -29,10 +29,15 @@ export function namedMediators(): readonly string[] | undefined {
 }
 
 /**
- * What both pages do first: links between the pages keep the mediator that the
- * address names, and a page in a frame of the index shows less around itself.
+ * What every page does first: links between the pages keep the mediator that the
+ * address names, a page in a frame of the index shows less around itself, and a
+ * page that comes back from the browser's memory begins anew: its connections
+ * were closed when it was left.
  */
 export function settle(): void {
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
   for (const link of document.querySelectorAll<HTMLAnchorElement>("a[data-keep]")) link.search = location.search;
   if (window.parent !== window) document.documentElement.classList.add("framed");
 }

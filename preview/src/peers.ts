@@ -20,7 +20,7 @@ export function showPeers(list: HTMLUListElement, peers: readonly PeerStatus[], 
   shown.forEach((peer, index) => {
     const [name, state] = list.children[index]?.children ?? [];
     if (name === undefined || state === undefined) return;
-    setText(name, peer.id.slice(0, 8));
+    setText(name, `peer ${peer.id.slice(0, 8)}`);
     const rtt = peer.rtt === undefined ? "" : ` · ${format.duration(peer.rtt)} away`;
     setText(state, peer.state === "connecting" ? "connecting" : `${format.bytes(peer[direction])} ${direction}${rtt}`);
   });

@@ -1,0 +1,31 @@
+/** The line at a page's foot that says which mediator the page is connected to. */
+
+import type { Client, ClientEvents } from "../../peer/browser/src/index.ts";
+import { element, setText } from "./dom.ts";
+
+type MediatorStatus = ClientEvents["mediator"];
+
+/** Shows the connection to the mediator, and puts into words what is wrong with it. */
+export class MediatorLine {
+  readonly #line = element("mediator", HTMLParagraphElement);
+  #status: MediatorStatus | null = null;
+
+  /** Tells `changed` of every change. */
+  constructor(client: Client, changed: () => void) {
+    client.on("mediator", (status) => {
+      this.#status = status;
+      setText(this.#line, `Mediator: ${status.url}`);
+      changed();
+    });
+  }
+
+  /** What is wrong, as a sentence, or null. */
+  get trouble(): string | null {
+    return this.#status?.state === "waiting" ? "The mediator cannot be reached" : null;
+  }
+
+  /** What can be done about it. */
+  get advice(): string {
+    return `There is no answer from ${this.#status?.url ?? ""}. This page keeps trying. Another mediator can be named in its address, with ?mediator=ws://host:port/mediation.`;
+  }
+}
