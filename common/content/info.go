@@ -1,11 +1,14 @@
 package content
 
 import (
+	"bytes"
 	"encoding/json"
 	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"p2pcdn/common/strict"
 )
 
 // MaxDictionarySize bounds an info dictionary as text: the piece hashes of
@@ -25,7 +28,7 @@ type Info struct {
 	FileName    string   `json:"file_name"`    // a plain name without a folder; may be ""
 	ContentType string   `json:"content_type"` // a media type; may be ""
 	TotalLength int64    `json:"total_length"` // bytes
-	PieceLength int64    `json:"piece_length"` // bytes; 0 where it was left out: DefaultPieceLength
+	PieceLength int64    `json:"piece_length"` // bytes; ParseInfo fills in DefaultPieceLength where it was left out
 
 	// PieceHashes is the tree's layer at PieceLength. It is nil where there is
 	// one piece, and where the dictionary came without it: then other peers
@@ -47,49 +50,21 @@ func (i Info) PieceHash(piece int) Hash {
 	return i.PieceHashes[piece]
 }
 
-// ParseInfo parses and validates an info dictionary. Every failure is an [*Error].
+// ParseInfo parses and validates an info dictionary: JSON by the rules of
+// package strict. Every failure is an [*Error]; where several things are wrong, it
+// is the first of: the size, the form of the text, each field in the order of
+// [Info] (missing or of the wrong type), and then what [Info.Validate] checks.
 func ParseInfo(text []byte) (Info, error) {
 	if len(text) > MaxDictionarySize {
 		return Info{}, fail(CodeDictionaryTooBig, "an info dictionary has at most %d bytes, not %d", MaxDictionarySize, len(text))
 	}
-	if !utf8.Valid(text) {
-		return Info{}, fail(CodeBadDictionary, "an info dictionary is UTF-8 text")
-	}
-	// A map, and not a struct, so that field names must match to the letter.
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(text, &fields); err != nil || fields == nil {
+	fields, ok := strict.Object(text)
+	if !ok {
 		return Info{}, fail(CodeBadDictionary, "an info dictionary is a JSON object")
 	}
-	var info Info
-	for _, field := range []struct {
-		name     string
-		into     any
-		code     Code
-		required bool
-	}{
-		{"full_hash", &info.FullHash, CodeBadFullHash, true},
-		{"file_name", &info.FileName, CodeBadFileName, false},
-		{"content_type", &info.ContentType, CodeBadContentType, false},
-		{"total_length", &info.TotalLength, CodeBadTotalLength, true},
-		{"piece_length", &info.PieceLength, CodeBadPieceLength, false},
-		{"piece_hashes", &info.PieceHashes, CodeBadPieceHash, false},
-	} {
-		raw, there := fields[field.name]
-		if !there && !field.required {
-			continue
-		}
-		if !there {
-			return Info{}, fail(field.code, "the info dictionary has no %s", field.name)
-		}
-		if string(raw) == "null" || json.Unmarshal(raw, field.into) != nil {
-			return Info{}, fail(field.code, "the info dictionary's %s is malformed", field.name)
-		}
-	}
-	if _, there := fields["piece_length"]; !there {
-		info.PieceLength = DefaultPieceLength(info.TotalLength)
-	}
-	if len(info.PieceHashes) == 0 {
-		info.PieceHashes = nil
+	info, err := readInfo(fields)
+	if err != nil {
+		return Info{}, err
 	}
 	if err := info.Validate(); err != nil {
 		return Info{}, err
@@ -100,8 +75,76 @@ func ParseInfo(text []byte) (Info, error) {
 	return info, nil
 }
 
-// Validate checks every field, and that the piece hashes, where they are
-// present, hash up to the full hash. Every failure is an [*Error].
+// readInfo reads each field for itself.
+func readInfo(fields map[string]json.RawMessage) (info Info, err error) {
+	for _, field := range []struct {
+		name string
+		read func(json.RawMessage) bool
+		code Code
+		need bool
+	}{
+		{"full_hash", info.readFullHash, CodeBadFullHash, true},
+		{"file_name", readText(&info.FileName), CodeBadFileName, false},
+		{"content_type", readText(&info.ContentType), CodeBadContentType, false},
+		{"total_length", readInt(&info.TotalLength), CodeBadTotalLength, true},
+		{"piece_length", readInt(&info.PieceLength), CodeBadPieceLength, false},
+		{"piece_hashes", info.readPieceHashes, CodeBadPieceHash, false},
+	} {
+		raw, there := fields[field.name]
+		switch {
+		case !there && field.need:
+			return Info{}, fail(field.code, "the info dictionary has no %s", field.name)
+		case there && !field.read(raw):
+			return Info{}, fail(field.code, "the info dictionary's %s is malformed", field.name)
+		}
+	}
+	if _, there := fields["piece_length"]; !there {
+		info.PieceLength = DefaultPieceLength(info.TotalLength)
+	}
+	return info, nil
+}
+
+func readText(into *string) func(json.RawMessage) bool {
+	return func(raw json.RawMessage) (ok bool) {
+		*into, ok = strict.Text(raw)
+		return ok
+	}
+}
+
+func readInt(into *int64) func(json.RawMessage) bool {
+	return func(raw json.RawMessage) (ok bool) {
+		*into, ok = strict.Int(raw)
+		return ok
+	}
+}
+
+func (i *Info) readFullHash(raw json.RawMessage) bool {
+	text, ok := strict.Text(raw)
+	if !ok {
+		return false
+	}
+	var err error
+	i.FullHash, err = ParseFullHash(text)
+	return err == nil
+}
+
+// readPieceHashes leaves nil where the list is empty: it says no more than none.
+func (i *Info) readPieceHashes(raw json.RawMessage) bool {
+	items, ok := strict.List(raw)
+	for _, item := range items {
+		text, isText := strict.Text(item)
+		hash, isHash := parseHash(text)
+		if !isText || !isHash {
+			return false
+		}
+		i.PieceHashes = append(i.PieceHashes, hash)
+	}
+	return ok
+}
+
+// Validate checks, in this order, the file name, the content type, the geometry,
+// and that the piece hashes, where they are present, are as many as there are
+// pieces and hash up to the full hash. Every failure is an [*Error].
 func (i Info) Validate() error {
 	if err := i.validateNames(); err != nil {
 		return err
@@ -146,9 +189,12 @@ func plainFileName(name string) bool {
 // Encode returns the dictionary as indented JSON, ending in a newline: what a
 // person copies and a program reads.
 func (i Info) Encode() []byte {
-	text, err := json.MarshalIndent(i, "", "  ")
-	if err != nil { // every field is a string, a number or a hash
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
+	encoder.SetEscapeHTML(false) // an & in a file name stays an & for people
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(i); err != nil { // every field is a string, a number or a hash
 		panic(err)
 	}
-	return append(text, '\n')
+	return buffer.Bytes()
 }

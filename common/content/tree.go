@@ -52,6 +52,8 @@ func (g Geometry) Check() error {
 	return nil
 }
 
+// The methods below hold for a geometry that passed Check.
+
 // Pieces is the number of pieces. The empty content has one piece of no bytes,
 // so that every content has something that can be asked for and checked.
 func (g Geometry) Pieces() int {
@@ -144,7 +146,8 @@ func (g Geometry) pieceRoot(leaves []Hash) Hash {
 }
 
 // Root folds the piece hashes up to the full hash. They must be as many as
-// there are pieces; for one piece, that hash is the full hash.
+// there are pieces; for one piece, that hash is the full hash. It leaves
+// pieceHashes as they are.
 func (g Geometry) Root(pieceHashes []Hash) FullHash {
 	height, width, _ := g.pieceLayer()
 	return FullHash(root(append([]Hash(nil), pieceHashes...), height, width))
@@ -162,13 +165,23 @@ func (g Geometry) ProofSpan() int {
 	return min(width, MaxProofHashes)
 }
 
+// spanBegins reports whether a span of piece hashes begins at index.
+func (g Geometry) spanBegins(index int) bool {
+	return index >= 0 && index < g.Pieces() && index%g.ProofSpan() == 0
+}
+
 // Prove returns the piece hashes from index on (ProofSpan of them, fewer at the
 // end of the layer: padding is not carried) and their proof: the uncle hashes
 // from the span's root up to the full hash, lowest first (BEP 52, "hashes").
-// index must be a multiple of ProofSpan within the layer.
+// It returns nil, nil where no span begins at index (a multiple of ProofSpan within
+// the layer), so that an index from a stranger may be handed in, and where
+// pieceHashes are not one a piece. hashes aliases pieceHashes.
 func (g Geometry) Prove(pieceHashes []Hash, index int) (hashes, proof []Hash) {
 	height, width, _ := g.pieceLayer()
 	span := g.ProofSpan()
+	if !g.spanBegins(index) || len(pieceHashes) != g.Pieces() {
+		return nil, nil
+	}
 	hashes = pieceHashes[index:min(index+span, len(pieceHashes))]
 
 	// The layer of span roots, then upwards, taking each one's sibling.
@@ -207,7 +220,7 @@ func (g Geometry) CheckProof(full FullHash, index int, hashes, proof []Hash) err
 	spanHeight := bits.Len(uint(span)) - 1
 	pieces := g.Pieces()
 	switch {
-	case index < 0 || index >= pieces || index%span != 0:
+	case !g.spanBegins(index):
 		return fail(CodeBadProof, "no span of piece hashes begins at %d", index)
 	case len(hashes) != min(span, pieces-index):
 		return fail(CodeBadProof, "%d piece hashes at %d instead of %d", len(hashes), index, min(span, pieces-index))

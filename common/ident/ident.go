@@ -23,7 +23,8 @@ var ErrBadMediatorID = errors.New("a mediator id is a base58 libp2p peer id")
 
 // PeerID names one connection of a peer to its mediator. It is chosen at
 // random for each connection, so it identifies nobody for longer than that.
-// The zero value is no valid id; see [PeerID.IsZero].
+// The zero value is also a possible id, but nobody will draw it: where an id is
+// optional, it stands for none; see [PeerID.IsZero].
 type PeerID [PeerIDSize]byte
 
 // NewPeerID reads a fresh id from random. It fails only if random does.
@@ -36,7 +37,7 @@ func NewPeerID(random io.Reader) (PeerID, error) {
 }
 
 // ParsePeerID parses 40 lower-case hex digits. Any other text gives
-// [ErrBadPeerID]. The all-zero id parses: it is only unlikely, not malformed.
+// [ErrBadPeerID]. The id of zeros alone parses: it is well formed.
 func ParsePeerID(text string) (PeerID, error) {
 	var id PeerID
 	if len(text) != 2*PeerIDSize || strings.ToLower(text) != text {

@@ -1,34 +1,31 @@
 package mediation
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"unicode/utf8"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
+	"p2pcdn/common/strict"
 )
 
 // Decode parses one message. It accepts what the specification names and
 // nothing else; every failure is an [*Error] that can be sent back, and names the
-// content or the peer it is about where they could be read.
+// content and the peer it is about where they were read before it. The text is not kept.
 func Decode(text []byte) (Message, error) {
 	if len(text) > MaxMessageSize {
-		return nil, &Error{Code: CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes, not %d", MaxMessageSize, len(text))}
+		return nil, tooBig(len(text))
 	}
-	if !utf8.Valid(text) {
-		return nil, bad("a message is UTF-8 text")
+	fields, ok := strict.Object(text)
+	if !ok {
+		return nil, bad("a message is one JSON object in UTF-8")
 	}
-	var in object
-	if err := json.Unmarshal(text, &in.fields); err != nil || in.fields == nil {
-		return nil, bad("a message is one JSON object")
-	}
+	in := object{fields: fields}
 	message := in.message()
 	if in.err != nil {
+		in.err.FullHash, in.err.PeerID, in.err.SenderID = in.hash, in.ids["peer_id"], in.ids["sender_id"]
 		return nil, in.err
 	}
 	return message, nil
@@ -38,38 +35,35 @@ func bad(format string, args ...any) *Error {
 	return &Error{Code: CodeBadMessage, Message: fmt.Sprintf(format, args...)}
 }
 
-// object reads fields out of a JSON object. A map, and not a struct, so that
-// names must match to the letter. The first failure sticks.
-type object struct {
-	fields map[string]json.RawMessage
-	err    error
+func tooBig(length int) *Error {
+	return &Error{Code: CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes, not %d", MaxMessageSize, length)}
 }
 
+// object reads the fields of a JSON object, in the order in which they are
+// asked for. The first failure sticks, and nothing is read after it.
+type object struct {
+	fields map[string]json.RawMessage
+	err    *Error
+	hash   *content.FullHash       // full_hash, once it was read
+	ids    map[string]ident.PeerID // the peer ids that were read, by field
+}
+
+// message reads every field of a type in the order of the specification.
 func (o *object) message() Message {
 	switch kind := o.text("type", required, MaxText); kind {
 	case typeHandshake:
-		switch connection := o.text("connection_type", required, MaxText); connection {
-		case connectionMediation:
-			return Handshake{PeerID: o.peerID("peer_id", required)}
-		case connectionReplication:
-			return Replication{MediatorID: o.mediatorID("peer_id")}
-		default:
-			o.fail(&Error{Code: CodeBadConnectionType, Message: "connection_type is \"mediation\" or \"replication\""})
-			return nil
-		}
+		return o.handshake()
 	case typeEstablished:
-		return Established{ICEServers: o.iceServers("ice_servers"), Mediators: o.urls("mediators")}
+		return Established{ICEServers: o.iceServers("ice_servers"), Mediators: o.texts("mediators", optional)}
 	case typeGetPeers:
 		return GetPeers{FullHash: o.fullHash()}
 	case typePeers:
 		return Peers{FullHash: o.fullHash(), Peers: o.peerIDs("peers")}
 	case typeSignal:
-		signal := Signal{
+		return Signal{
 			FullHash: o.fullHash(), PeerID: o.peerID("peer_id", required),
-			SenderID: o.peerID("sender_id", optional),
+			SignalData: o.signalData(), SenderID: o.peerID("sender_id", optional),
 		}
-		signal.SignalData = o.signalData(signal)
-		return signal
 	case typeAnnounce:
 		return Announce{FullHash: o.fullHash()}
 	case typeAnnounced:
@@ -77,21 +71,33 @@ func (o *object) message() Message {
 	case typeFinish:
 		return Finish{FullHash: o.fullHash()}
 	case typeError:
-		message := &Error{
-			Code: ErrorCode(o.text("code", required, MaxText)), Message: o.text("message", required, MaxText),
-			PeerID: o.peerID("peer_id", optional), SenderID: o.peerID("sender_id", optional),
-		}
-		if o.has("full_hash") {
-			hash := o.fullHash()
-			message.FullHash = &hash
-		}
-		return message
+		return o.errorMessage()
 	default:
-		if o.err == nil {
-			o.fail(&Error{Code: CodeUnknownType, Message: fmt.Sprintf("no message has the type %.40q", kind)})
-		}
+		o.fail(&Error{Code: CodeUnknownType, Message: fmt.Sprintf("no message has the type %.40q", kind)})
 		return nil
 	}
+}
+
+func (o *object) handshake() Message {
+	switch o.text("connection_type", required, MaxText) {
+	case connectionMediation:
+		return Handshake{PeerID: o.peerID("peer_id", required)}
+	case connectionReplication:
+		return Replication{MediatorID: o.mediatorID("peer_id")}
+	default:
+		o.fail(&Error{Code: CodeBadConnectionType, Message: "connection_type is \"mediation\" or \"replication\""})
+		return nil
+	}
+}
+
+func (o *object) errorMessage() Message {
+	message := &Error{Code: ErrorCode(o.text("code", required, MaxText)), Message: o.text("message", required, MaxText)}
+	if _, there := o.fields["full_hash"]; there {
+		hash := o.fullHash()
+		message.FullHash = &hash
+	}
+	message.PeerID, message.SenderID = o.peerID("peer_id", optional), o.peerID("sender_id", optional)
+	return message
 }
 
 type need bool
@@ -107,62 +113,85 @@ func (o *object) fail(err *Error) {
 	}
 }
 
-func (o *object) has(name string) bool {
-	_, there := o.fields[name]
-	return there
-}
-
-// read decodes a field; null counts as a wrong type.
-func (o *object) read(name string, need need, into any) bool {
+// read looks a field up and lets parse read it; parse reports whether the value
+// is of its type. It returns false where there is nothing to go on with.
+func (o *object) read(name string, need need, parse func(json.RawMessage) bool) bool {
 	raw, there := o.fields[name]
-	if !there {
-		if need == required {
-			o.fail(bad("the message has no %s", name))
-		}
+	switch {
+	case o.err != nil:
 		return false
-	}
-	if string(raw) == "null" || json.Unmarshal(raw, into) != nil {
+	case !there && need == required:
+		o.fail(bad("the message has no %s", name))
+		return false
+	case there && !parse(raw):
 		o.fail(bad("%s is of the wrong type", name))
 		return false
 	}
-	return true
+	return there
 }
 
 func (o *object) text(name string, need need, limit int) (text string) {
-	if o.read(name, need, &text) && len(text) > limit {
+	if o.anyText(name, need, &text) && len(text) > limit {
 		o.fail(bad("%s has at most %d bytes", name, limit))
 		return ""
 	}
 	return text
 }
 
+func (o *object) anyText(name string, need need, into *string) bool {
+	return o.read(name, need, func(raw json.RawMessage) (ok bool) {
+		*into, ok = strict.Text(raw)
+		return ok
+	})
+}
+
+// list reads a list of at most limit entries.
+func (o *object) list(name string, need need, limit int) (items []json.RawMessage) {
+	there := o.read(name, need, func(raw json.RawMessage) (ok bool) {
+		items, ok = strict.List(raw)
+		return ok
+	})
+	if there && len(items) > limit {
+		o.fail(bad("%s has at most %d entries", name, limit))
+		return nil
+	}
+	return items
+}
+
 func (o *object) fullHash() content.FullHash {
 	var text string
-	if !o.read("full_hash", required, &text) {
+	if !o.anyText("full_hash", required, &text) {
 		return content.FullHash{}
 	}
 	hash, err := content.ParseFullHash(text)
 	if err != nil {
 		o.fail(&Error{Code: CodeBadFullHash, Message: "full_hash is 64 lower-case hex digits"})
+		return content.FullHash{}
 	}
+	o.hash = &hash
 	return hash
 }
 
 func (o *object) peerID(name string, need need) ident.PeerID {
 	var text string
-	if !o.read(name, need, &text) {
+	if !o.anyText(name, need, &text) {
 		return ident.PeerID{}
 	}
 	id, err := ident.ParsePeerID(text)
 	if err != nil {
 		o.fail(&Error{Code: CodeBadPeerID, Message: name + " is 40 lower-case hex digits"})
+		return ident.PeerID{}
 	}
+	if o.ids == nil {
+		o.ids = make(map[string]ident.PeerID, 2)
+	}
+	o.ids[name] = id
 	return id
 }
 
 func (o *object) mediatorID(name string) ident.MediatorID {
 	var text string
-	if !o.read(name, required, &text) {
+	if !o.anyText(name, required, &text) {
 		return ident.MediatorID{}
 	}
 	id, err := ident.ParseMediatorID(text)
@@ -173,21 +202,15 @@ func (o *object) mediatorID(name string) ident.MediatorID {
 }
 
 func (o *object) peerIDs(name string) []ident.PeerID {
-	var texts []*string
-	if !o.read(name, required, &texts) {
-		return nil
-	}
-	if len(texts) > MaxPeers {
-		o.fail(bad("%s has at most %d entries", name, MaxPeers))
-		return nil
-	}
-	ids := make([]ident.PeerID, 0, len(texts))
-	for _, text := range texts {
-		if text == nil {
-			o.fail(bad("%s is of the wrong type", name))
+	items := o.list(name, required, MaxPeers)
+	ids := make([]ident.PeerID, 0, len(items))
+	for _, item := range items {
+		text, ok := strict.Text(item)
+		if !ok {
+			o.fail(bad("%s is a list of texts", name))
 			return nil
 		}
-		id, err := ident.ParsePeerID(*text)
+		id, err := ident.ParsePeerID(text)
 		if err != nil {
 			o.fail(&Error{Code: CodeBadPeerID, Message: "every entry of " + name + " is 40 lower-case hex digits"})
 			return nil
@@ -197,49 +220,29 @@ func (o *object) peerIDs(name string) []ident.PeerID {
 	return ids
 }
 
-func (o *object) urls(name string) []string {
-	var texts []*string
-	if !o.read(name, optional, &texts) {
-		return nil
-	}
-	return o.boundedTexts(name, texts)
-}
-
-func (o *object) boundedTexts(name string, texts []*string) []string {
-	if len(texts) > MaxURLs {
-		o.fail(bad("%s has at most %d entries", name, MaxURLs))
-		return nil
-	}
-	var out []string // nil where there is none, so that an empty list and no list are one
-	for _, text := range texts {
-		if text == nil || len(*text) > MaxText {
+// texts reads a list of URLs, nil where there is none: an empty list and no
+// list are one.
+func (o *object) texts(name string, need need) (texts []string) {
+	for _, item := range o.list(name, need, MaxURLs) {
+		text, ok := strict.Text(item)
+		if !ok || len(text) > MaxText {
 			o.fail(bad("%s is a list of texts of at most %d bytes", name, MaxText))
 			return nil
 		}
-		out = append(out, *text)
+		texts = append(texts, text)
 	}
-	return out
+	return texts
 }
 
-func (o *object) iceServers(name string) []ICEServer {
-	var list []map[string]json.RawMessage
-	if !o.read(name, optional, &list) {
-		return nil
-	}
-	if len(list) > MaxICEServers {
-		o.fail(bad("%s has at most %d entries", name, MaxICEServers))
-		return nil
-	}
-	var servers []ICEServer
-	for _, fields := range list {
+func (o *object) iceServers(name string) (servers []ICEServer) {
+	for _, item := range o.list(name, optional, MaxICEServers) {
+		fields, ok := strict.Fields(item)
 		entry := object{fields: fields}
-		var urls []*string
-		entry.read("urls", required, &urls)
 		server := ICEServer{
-			URLs:     entry.boundedTexts("urls", urls),
+			URLs:     entry.texts("urls", required),
 			Username: entry.text("username", optional, MaxText), Credential: entry.text("credential", optional, MaxText),
 		}
-		if entry.err != nil || len(server.URLs) == 0 {
+		if !ok || entry.err != nil || len(server.URLs) == 0 {
 			o.fail(bad("%s holds an entry that is no ICE server", name))
 			return nil
 		}
@@ -248,34 +251,33 @@ func (o *object) iceServers(name string) []ICEServer {
 	return servers
 }
 
-func (o *object) signalData(signal Signal) (data string) {
-	if !o.read("signal_data", required, &data) {
-		return ""
-	}
-	if len(data) > MaxSignalData {
-		o.fail((&Error{Code: CodeSignalTooBig, Message: fmt.Sprintf("signal_data has at most %d bytes, not %d", MaxSignalData, len(data))}).
-			About(signal.FullHash).With(signal.PeerID))
+func (o *object) signalData() (data string) {
+	if o.anyText("signal_data", required, &data) && (len(data) > MaxSignalData || len(strict.Encode(data)) > maxQuotedSignalData) {
+		o.fail(&Error{Code: CodeSignalTooBig, Message: fmt.Sprintf("signal_data has at most %d bytes, and %d in quotes", MaxSignalData, maxQuotedSignalData)})
 		return ""
 	}
 	return data
 }
 
-// envelope has every field of every message: what Encode writes.
+// envelope has every field of every message, in the order of the specification:
+// what Encode writes.
 type envelope struct {
 	Type           string            `json:"type"`
-	PeerID         string            `json:"peer_id,omitempty"`
-	ConnectionType string            `json:"connection_type,omitempty"`
-	ICEServers     []ICEServer       `json:"ice_servers,omitempty"`
-	Mediators      []string          `json:"mediators,omitempty"`
-	FullHash       *content.FullHash `json:"full_hash,omitempty"`
-	Peers          *[]ident.PeerID   `json:"peers,omitempty"`
-	SenderID       string            `json:"sender_id,omitempty"`
-	SignalData     *string           `json:"signal_data,omitempty"`
 	Code           *ErrorCode        `json:"code,omitempty"`
 	Message        *string           `json:"message,omitempty"`
+	FullHash       *content.FullHash `json:"full_hash,omitempty"`
+	PeerID         string            `json:"peer_id,omitempty"`
+	ConnectionType string            `json:"connection_type,omitempty"`
+	SignalData     *string           `json:"signal_data,omitempty"`
+	SenderID       string            `json:"sender_id,omitempty"`
+	Peers          *[]ident.PeerID   `json:"peers,omitempty"`
+	ICEServers     []ICEServer       `json:"ice_servers,omitempty"`
+	Mediators      []string          `json:"mediators,omitempty"`
 }
 
-// Encode returns the message as JSON. Decoding that gives the message again.
+// Encode returns the message as JSON in its shortest form. Decoding that gives
+// the message again, if its lists and texts are within the limits; the text of an
+// error, which is for people, is cut to MaxText.
 func Encode(message Message) []byte {
 	out := envelope{Type: message.Type()}
 	switch m := message.(type) {
@@ -303,16 +305,11 @@ func Encode(message Message) []byte {
 	case Finish:
 		out.FullHash = &m.FullHash
 	case *Error:
-		out.Code, out.Message, out.FullHash = &m.Code, &m.Message, m.FullHash
+		text := strict.Clip(m.Message, MaxText)
+		out.Code, out.Message, out.FullHash = &m.Code, &text, m.FullHash
 		out.PeerID, out.SenderID = optionalID(m.PeerID), optionalID(m.SenderID)
 	}
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(out); err != nil { // every field is a string or a list of strings
-		panic(err)
-	}
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n"))
+	return strict.Encode(out)
 }
 
 func optionalID(id ident.PeerID) string {
@@ -326,31 +323,36 @@ func optionalID(id ident.PeerID) string {
 func WriteTo(w io.Writer, message Message) error {
 	text := Encode(message)
 	if len(text) > MaxMessageSize {
-		return &Error{Code: CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes, not %d", MaxMessageSize, len(text))}
+		return tooBig(len(text))
 	}
 	framed := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(text)), uint32(len(text)))
-	_, err := w.Write(append(framed, text...))
-	return err
+	if _, err := w.Write(append(framed, text...)); err != nil {
+		return fmt.Errorf("writing a message of %d bytes: %w", len(text), err)
+	}
+	return nil
 }
 
 // ReadFrom reads one message from a stream between mediators. io.EOF says that
-// the stream ended between messages. An [*Error] says that the message was
+// the stream ended between messages; within one it is io.ErrUnexpectedEOF. An [*Error] says that the message was
 // wrong: unless its code is [CodeMessageTooBig], the next one can be read.
 // Nothing is allocated for a length over MaxMessageSize.
 func ReadFrom(r io.Reader) (Message, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, fmt.Errorf("reading a message's length: %w", err)
+		if err == io.EOF {
+			return nil, io.EOF
 		}
-		return nil, err
+		return nil, fmt.Errorf("reading a message's length: %w", err)
 	}
 	length := binary.BigEndian.Uint32(head[:])
 	if length > MaxMessageSize {
-		return nil, &Error{Code: CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes, not %d", MaxMessageSize, length)}
+		return nil, tooBig(int(length))
 	}
 	text := make([]byte, length)
 	if _, err := io.ReadFull(r, text); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF // the length was there
+		}
 		return nil, fmt.Errorf("reading a message of %d bytes: %w", length, err)
 	}
 	return Decode(text)

@@ -11,8 +11,10 @@
 // is one such JSON object behind its length in bytes, four bytes, big-endian.
 // Either side may open it; it is kept and serves both directions.
 //
-// Field names match to the letter, case included. A field that a type does not
-// name is ignored. A field twice counts as its last.
+// JSON is read by the rules of package strict: names match to the letter, a name
+// twice counts as its last, null is no value of any type, escaped surrogates come
+// in pairs, and nothing is nested deeper than [strict.MaxDepth]. A field that a type
+// does not name is ignored. Limits in bytes count UTF-8.
 //
 // # Protocol flow
 //
@@ -53,6 +55,13 @@
 //	finish       peer → mediator      full_hash
 //	error        mediator →           code, message, full_hash (optional), peer_id (optional);
 //	                                  between mediators also sender_id: PeerID (optional)
+//
+// Where several things are wrong, the first is told: the size, the form of the text,
+// the type, and then each field in the order above (in a handshake connection_type
+// first, because it decides what peer_id is). signal_data must also fit, as JSON in its
+// shortest form and with its quotes, in 2 × MaxSignalData + 2 bytes. Lists of URLs have at most
+// MaxURLs, ice_servers at most MaxICEServers entries, and each other text at most MaxText bytes. A
+// receiver passes over a URL that it cannot use.
 //
 // handshake comes first, once. A peer chooses its id at random for each
 // connection. The mediator answers established or an error; after an error the

@@ -12,8 +12,14 @@ const (
 	MaxSignalData = 64 << 10
 
 	// MaxMessageSize bounds a message in bytes: a full signal_data of which
-	// every byte needs one escaping backslash, and an envelope.
+	// every byte needs one escaping backslash, and an envelope. What was decoded
+	// and is sent on, with a sender_id, fits again.
 	MaxMessageSize = 2*MaxSignalData + 4<<10
+
+	// maxQuotedSignalData bounds signal_data as JSON in its shortest form, in bytes
+	// with its quotes: control characters take six bytes each, and a text full
+	// of them would not fit in a message.
+	maxQuotedSignalData = 2*MaxSignalData + 2
 
 	// MaxPeers bounds the list in a peers message. More seeders are named in
 	// further messages.
@@ -36,7 +42,7 @@ const (
 	CodeBadPeerID         ErrorCode = "bad_peer_id"         // not 40 lower-case hex digits
 	CodeBadConnectionType ErrorCode = "bad_connection_type" // neither "mediation" nor "replication"
 	CodeMessageTooBig     ErrorCode = "message_too_big"     // over MaxMessageSize; the connection is closed
-	CodeSignalTooBig      ErrorCode = "signal_too_big"      // signal_data over MaxSignalData
+	CodeSignalTooBig      ErrorCode = "signal_too_big"      // signal_data over MaxSignalData, or twice that when escaped
 )
 
 // The codes that a mediator gives.

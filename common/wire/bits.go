@@ -3,11 +3,11 @@ package wire
 import "math/bits"
 
 // Bits is a set of pieces in the form of a bitfield: the first piece is the
-// highest bit of the first byte.
+// highest bit of the first byte. Its methods must not be called together.
 type Bits struct {
-	bytes  []byte
-	pieces int
-	count  int // how many bits are set
+	bytes  []byte // spare bits at the end are zero
+	pieces int    // static after construction
+	count  int    // how many bits are set
 }
 
 // NewBits returns an empty set for a content of so many pieces.
@@ -71,7 +71,8 @@ func (b *Bits) Len() int { return b.pieces }
 // All reports whether every piece is in the set.
 func (b *Bits) All() bool { return b.count == b.pieces }
 
-// Frame returns the set as the frame that follows a handshake.
+// Frame returns the set as the frame that follows a handshake: have none, have
+// all, or a bitfield with a copy of the bits.
 func (b *Bits) Frame(number Number) Frame {
 	switch b.count {
 	case 0:

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"p2pcdn/common/content"
+	"p2pcdn/common/strict"
 )
 
 // Code is the class of a decoding failure; the vectors name it.
@@ -14,13 +15,13 @@ type Code string
 // The classes of failure.
 const (
 	CodeUnknownType  Code = "unknown_type"   // to be ignored
-	CodeBadLength    Code = "bad_length"     // too short or too long for its type
+	CodeBadLength    Code = "bad_length"     // too short or too long for its type or, a bitfield, for its pieces
 	CodeFrameTooBig  Code = "frame_too_big"  // over MaxFrame
 	CodeBadVersion   Code = "bad_version"    // a handshake of another version
 	CodeBadMaxFrame  Code = "bad_max_frame"  // a handshake with a max_frame below MinFrame
 	CodeBadGeometry  Code = "bad_geometry"   // total_length or piece_length that cannot be
 	CodeBadText      Code = "bad_text"       // a goodbye whose message is not UTF-8 or too long
-	CodeBadHashCount Code = "bad_hash_count" // hashes with none, or more than a span
+	CodeBadHashCount Code = "bad_hash_count" // hashes with none, more than a span, or more proof than any tree has
 )
 
 // Error is a decoding failure with its class.
@@ -112,12 +113,14 @@ func (f HashReject) append(to []byte) []byte {
 
 func (f Goodbye) append(to []byte) []byte {
 	to = append(head(to, typeGoodbye, 0), f.FullHash[:]...)
-	return append(append(to, byte(f.Reason)), f.Message...)
+	return append(append(to, byte(f.Reason)), strict.Clip(f.Message, MaxMessage)...)
 }
 
 // Decode parses one frame. Data and Bits alias it. Every failure is an [*Error];
-// one with [CodeUnknownType] is to be ignored. What a frame says about a content
-// (is the piece within it?) is not checked here: only whoever knows the content can.
+// one with [CodeUnknownType] is to be ignored. Where several things are wrong, the
+// first is told: the frame's size, its type, its length for that type, and then each
+// field in its order. What a frame says about a content (is the piece within it?) is
+// not checked here: only whoever knows the content can.
 func Decode(frame []byte) (Frame, error) {
 	if len(frame) > MaxFrame {
 		return nil, fail(CodeFrameTooBig, "a frame has at most %d bytes, not %d", MaxFrame, len(frame))
@@ -176,13 +179,13 @@ func bodyLength(kind byte) (least, most int, known bool) {
 	case typeBitfield:
 		return 1, content.MaxPieces / 8, true
 	case typePiece:
-		return 8, MaxFrame, true
+		return 8, 8 + MaxBlock, true
 	case typeHashes:
 		return 6 + content.HashSize, 6 + (content.MaxProofHashes+maxProof)*content.HashSize, true
 	case typeHandshake:
-		return handshakeAt - headLength, MinFrame, true
+		return handshakeLength - headLength, MinFrame - headLength, true
 	case typeGoodbye:
-		return content.HashSize + 1, MaxFrame, true
+		return content.HashSize + 1, MaxFrame - headLength, true
 	}
 	return 0, 0, false
 }

@@ -35,7 +35,7 @@
 //	hashes     22    index u32, count u16, count × 32 bytes piece hashes, then the proof: n × 32 bytes
 //	hash rej.  23    index u32
 //	handshake  64    version u8, full_hash 32 bytes, total_length u64, piece_length u32,
-//	                 max_frame u32; more bytes may follow and are ignored
+//	                 max_frame u32; more bytes may follow and are ignored, up to MinFrame in all
 //	goodbye    65    full_hash 32 bytes, reason u8, message: UTF-8, at most MaxMessage bytes;
 //	                 its content number is 0 and means nothing
 //
@@ -63,8 +63,9 @@
 //
 // request asks for a block: begin is a multiple of 16 KiB (a leaf of the hash tree)
 // within the piece, and the block ends at such a multiple or at the piece's end, so
-// that each leaf comes from one sender. The piece frame that carries the block must fit
-// in max_frame: [BlockLength] says how long that lets a block be. A request is answered by piece, with the whole block, or by
+// that each leaf comes from one sender. A block has at most [MaxBlock] bytes, and the
+// piece frame that carries it must fit in max_frame: [BlockLength] says how long that lets
+// a block be. A request is answered by piece, with the whole block, or by
 // reject, once, in any order. A peer keeps at most [MaxRequests] requests of the
 // other side waiting, over all contents, and rejects what comes above. The empty content
 // has one piece of no bytes, which is asked for with length 0.
@@ -85,7 +86,7 @@
 //
 // A frame of a type that is not in the table is ignored, so that the protocol can grow. A
 // malformed frame, a frame over max_frame, a content number without a handshake (unless
-// a goodbye crossed it), and a request outside the content end the whole connection: such a
+// a goodbye crossed it), and a request outside the content or longer than a block end the whole connection: such a
 // peer cannot be understood. A piece that was not asked for is dropped. A piece with wrong data
 // ends the content with goodbye(poisoned), and the sender is not asked for it again.
 package wire

@@ -29,11 +29,12 @@ const (
 	// MaxMessage bounds the text of a goodbye, in bytes.
 	MaxMessage = 256
 
-	headLength  = 3              // type, content number
-	blockHead   = headLength + 8 // and piece, begin
-	maxProof    = 64             // hashes; a tree of 2^64 leaves
-	hashesHead  = headLength + 6
-	handshakeAt = headLength + 1 + content.HashSize + 8 + 4 + 4
+	headLength      = 3              // type, content number
+	blockHead       = headLength + 8 // and piece, begin
+	handshakeLength = headLength + 1 + content.HashSize + 8 + 4 + 4
+
+	// maxProof bounds a proof, in hashes: MaxPieces are 2^8 spans of MaxProofHashes.
+	maxProof = 8
 )
 
 // The types of frames.
@@ -192,7 +193,7 @@ type HashReject struct {
 type Goodbye struct {
 	FullHash content.FullHash
 	Reason   Reason
-	Message  string // for people
+	Message  string // for people; Append cuts it to MaxMessage bytes
 }
 
 // ContentNumber implements [Frame].

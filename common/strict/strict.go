@@ -1,0 +1,174 @@
+// Package strict reads JSON from strangers so that every implementation takes
+// the same texts and understands the same by them. The parsers of Go and of
+// JavaScript differ in what they let pass; these rules leave no room for it:
+//
+//   - The text is UTF-8 without a byte order mark, and one JSON object (RFC 8259)
+//     with nothing but white space around it.
+//   - Names match to the letter, case included. A name twice counts as its last.
+//   - An escaped surrogate (\ud800 to \udfff) is one half of an escaped pair, high
+//     before low. Alone it stands for no character: Go would replace it,
+//     JavaScript would keep it. This holds for the whole text, ignored fields included.
+//   - Objects and lists are nested at most [MaxDepth] deep, ignored fields included.
+//   - A number is the IEEE 754 double that is nearest to it, and an integer if that
+//     has no fraction: 1000, 1e3 and 1000.0 are one number, and -0 is 0.
+//   - null is no value of any type.
+package strict
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+const (
+	// MaxDepth is how deep objects and lists may be nested, the outermost one
+	// counted. The protocols need four levels; what is ignored may have some more.
+	MaxDepth = 32
+
+	// MaxInt is the largest integer, and -MaxInt the smallest, that a double
+	// tells apart from its neighbours (ECMAScript, Number.MAX_SAFE_INTEGER).
+	MaxInt = 1<<53 - 1
+)
+
+// Object parses a whole text to the fields of its object, and reports whether
+// the text follows the rules of this package. Values stay raw, for the other
+// functions to read.
+func Object(text []byte) (fields map[string]json.RawMessage, ok bool) {
+	if !utf8.Valid(text) || !wellFormed(text) {
+		return nil, false
+	}
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return nil, false
+	}
+	return fields, fields != nil // it is nil for the text "null"
+}
+
+// Fields reads a raw value as an object.
+func Fields(raw json.RawMessage) (fields map[string]json.RawMessage, ok bool) {
+	ok = read(raw, "{", &fields)
+	return fields, ok
+}
+
+// List reads a raw value as a list.
+func List(raw json.RawMessage) (items []json.RawMessage, ok bool) {
+	ok = read(raw, "[", &items)
+	return items, ok
+}
+
+// Text reads a raw value as a string.
+func Text(raw json.RawMessage) (text string, ok bool) {
+	ok = read(raw, `"`, &text)
+	return text, ok
+}
+
+// Int reads a raw value as an integer from -MaxInt to MaxInt.
+func Int(raw json.RawMessage) (n int64, ok bool) {
+	var double float64
+	if !read(raw, "-0123456789", &double) || double != math.Trunc(double) || math.Abs(double) > MaxInt {
+		return 0, false
+	}
+	return int64(double), true
+}
+
+// read decodes a value that begins with one of the given characters, which
+// tell the types of JSON apart.
+func read(raw json.RawMessage, first string, into any) bool {
+	return len(raw) > 0 && strings.IndexByte(first, raw[0]) >= 0 && json.Unmarshal(raw, into) == nil
+}
+
+// Encode returns a value as JSON in its shortest form, the one of JSON.stringify:
+// nothing is escaped that need not be, so that a text never grows by being decoded
+// and encoded. The value must be one that encoding/json can encode; else Encode panics.
+func Encode(value any) []byte {
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		panic(err)
+	}
+	return unescapeSeparators(bytes.TrimSuffix(buffer.Bytes(), []byte("\n")))
+}
+
+// unescapeSeparators writes U+2028 and U+2029, which encoding/json always
+// escapes, as they are. It overwrites text.
+func unescapeSeparators(text []byte) []byte {
+	out := text[:0]
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			out = append(out, text[i])
+			continue
+		}
+		if char := unit(text[i:]); char == '\u2028' || char == '\u2029' {
+			out = utf8.AppendRune(out, char)
+			i += len(`\u2028`) - 1
+			continue
+		}
+		out = append(out, text[i], text[i+1]) // both, so that \\ does not begin an escape
+		i++
+	}
+	return out
+}
+
+// Clip cuts a text for people to at most limit bytes of valid UTF-8, so that a
+// reader with that limit takes it.
+func Clip(text string, limit int) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	for len(text) > limit {
+		_, size := utf8.DecodeLastRuneInString(text)
+		text = text[:len(text)-size]
+	}
+	return text
+}
+
+// wellFormed checks the depth and the escaped surrogates of a text that is
+// otherwise left to the JSON parser.
+func wellFormed(text []byte) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			inString = !inString
+		case inString && c == '\\':
+			length, ok := escape(text[i:])
+			if !ok {
+				return false
+			}
+			i += length - 1
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > MaxDepth {
+				return false
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return true
+}
+
+// escape returns how many bytes of the escape at the start of text are passed
+// over: the pair of surrogates, or else the backslash and what it escapes.
+func escape(text []byte) (length int, ok bool) {
+	high := unit(text)
+	if !utf16.IsSurrogate(high) {
+		return 2, true
+	}
+	pair := utf16.DecodeRune(high, unit(text[6:]))
+	return 12, pair != utf8.RuneError
+}
+
+// unit is the UTF-16 code unit of the escape \uXXXX at the start of text, or -1.
+func unit(text []byte) rune {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return -1
+	}
+	value, err := strconv.ParseUint(string(text[2:6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(value)
+}
