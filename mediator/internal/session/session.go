@@ -1,0 +1,321 @@
+// Package session is one peer's connection, from the moment the WebSocket is open
+// to its end: it reads one message after the other and hands it to the router,
+// and writes what the router queues.
+//
+// One goroutine reads: the one that calls [Session.Run]. One writes: it is started
+// when there is something to write, and gone when there is nothing. The reader
+// never waits for the writer: what is to be written waits in a bounded queue, and
+// a peer that lets it overflow is cut off as a slow reader.
+//
+// A session ends once, for one reason; the first counts. Where the mediator ends it,
+// the peer is told: the reason as an error message, then as the WebSocket's
+// close status and reason.
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"p2pcdn/common/mediation"
+)
+
+// The defaults of Config.
+const (
+	// DefaultHandshakeTimeout is ample for one message, also from a phone that
+	// wakes up.
+	DefaultHandshakeTimeout = 10 * time.Second
+
+	// DefaultPingInterval and DefaultPingTimeout find out a peer that vanished
+	// without a word within 50 seconds. Home routers forget idle TCP connections
+	// after minutes, so the pings keep them open, too.
+	DefaultPingInterval = 30 * time.Second
+	DefaultPingTimeout  = 20 * time.Second
+
+	// DefaultWriteTimeout bounds how long one message may take to be written.
+	DefaultWriteTimeout = 10 * time.Second
+
+	// DefaultMaxQueued bounds the encoded messages that wait to be written, in
+	// bytes: a few full signals.
+	DefaultMaxQueued = 512 << 10
+
+	// DefaultMaxErrors is how many malformed messages may come in a row.
+	DefaultMaxErrors = 32
+)
+
+// Config is what all sessions have in common. Zero values mean the defaults.
+type Config struct {
+	Logger           *slog.Logger
+	HandshakeTimeout time.Duration
+	PingInterval     time.Duration
+	PingTimeout      time.Duration
+	WriteTimeout     time.Duration
+	MaxQueued        int // bytes
+	MaxErrors        int // malformed messages in a row
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&c.HandshakeTimeout, DefaultHandshakeTimeout}, {&c.PingInterval, DefaultPingInterval},
+		{&c.PingTimeout, DefaultPingTimeout}, {&c.WriteTimeout, DefaultWriteTimeout},
+	} {
+		if *d.value == 0 {
+			*d.value = d.fallback
+		}
+	}
+	if c.MaxQueued == 0 {
+		c.MaxQueued = DefaultMaxQueued
+	}
+	if c.MaxErrors == 0 {
+		c.MaxErrors = DefaultMaxErrors
+	}
+	return c
+}
+
+// Transport is the WebSocket. Read is called by one goroutine, Write by one at a
+// time; Ping and Close may be called at any time.
+type Transport interface {
+	// Read returns the next text frame, and waits for it. A [*mediation.Error]
+	// says that something else came, which is to be told; unless its code is
+	// [mediation.CodeMessageTooBig], Read can be called again. Any other error
+	// says that the connection has ended.
+	Read(ctx context.Context) ([]byte, error)
+
+	// Write writes one text frame.
+	Write(ctx context.Context, text []byte) error
+
+	// Ping asks whether the other side is there, and waits for its answer. Read
+	// must be under way.
+	Ping(ctx context.Context) error
+
+	// Close ends the connection with a reason, which the other side is told if it
+	// can be within about a second. Read and Write then return. "" means that
+	// there is nobody to tell.
+	Close(reason mediation.ErrorCode)
+}
+
+// Peer is the peer's place in the router.
+type Peer interface {
+	Receive(mediation.Message)
+	Established() bool // called by the goroutine that calls Receive
+	Detach()
+}
+
+// Session is described in the package comment.
+type Session struct {
+	Config
+	transport Transport
+	flushed   chan struct{} // closed when, after the end, nothing is left to be written
+
+	mu      sync.Mutex // guards everything below
+	queue   [][]byte   // encoded messages that wait to be written
+	queued  int        // their bytes; bounded by MaxQueued
+	writing bool       // a goroutine writes
+	ended   bool       // no more messages are taken, nothing new is started
+	pinger  *time.Timer
+
+	work sync.WaitGroup // the writer, the ping, the end; added to under mu and before ended
+}
+
+// New returns a session over an open connection. Run must be called.
+func New(transport Transport, config Config) *Session {
+	return &Session{Config: config.withDefaults(), transport: transport, flushed: make(chan struct{})}
+}
+
+// Run serves the connection until it ends, for whatever reason, and returns
+// when everything that it started is over. attach makes the peer's place in the
+// router, to which the session is what messages to the peer go through.
+func (s *Session) Run(ctx context.Context, attach func(*Session) Peer) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.work.Wait()
+	defer cancel()
+	s.mu.Lock()
+	s.armPing(ctx)
+	s.mu.Unlock()
+	handshake := time.AfterFunc(s.HandshakeTimeout, func() {
+		s.End(&mediation.Error{Code: mediation.CodeHandshakeTimeout, Message: "no handshake came in time"})
+	})
+	defer handshake.Stop()
+
+	peer := attach(s)
+	s.read(ctx, peer, handshake)
+	peer.Detach()
+	s.abort("") // it is the peer that ended it, if End was not called
+}
+
+// read hands in messages until the connection ends.
+func (s *Session) read(ctx context.Context, peer Peer, handshake *time.Timer) {
+	for wrong := 0; ; {
+		text, err := s.transport.Read(ctx)
+		var message mediation.Message
+		if err == nil {
+			message, err = mediation.Decode(text)
+		}
+		var refusal *mediation.Error
+		switch {
+		case err == nil:
+			wrong = 0
+			established := peer.Established()
+			peer.Receive(message)
+			if !established && peer.Established() {
+				handshake.Stop()
+			}
+		case !errors.As(err, &refusal):
+			return
+		case refusal.Code == mediation.CodeMessageTooBig:
+			s.End(refusal)
+			return
+		default:
+			s.Logger.Debug("a malformed message", "code", refusal.Code, "error", refusal.Message)
+			s.Send(refusal)
+			if wrong++; wrong == s.MaxErrors {
+				s.End(&mediation.Error{Code: mediation.CodeTooManyErrors, Message: "nothing but malformed messages"})
+				return
+			}
+		}
+	}
+}
+
+// armPing sees to it that the peer is asked in a while whether it is there. mu is held.
+func (s *Session) armPing(ctx context.Context) {
+	s.pinger = time.AfterFunc(s.PingInterval, func() {
+		s.mu.Lock()
+		if s.ended {
+			s.mu.Unlock()
+			return
+		}
+		s.work.Add(1)
+		s.mu.Unlock()
+		defer s.work.Done()
+
+		patience, cancel := context.WithTimeout(ctx, s.PingTimeout)
+		defer cancel()
+		if err := s.transport.Ping(patience); err != nil {
+			s.abort("")
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.ended {
+			s.armPing(ctx)
+		}
+	})
+}
+
+// Send queues a message and never blocks. A peer whose queue is full is cut off
+// with slow_reader; after the end, messages are dropped.
+func (s *Session) Send(message mediation.Message) {
+	text := mediation.Encode(message)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ended:
+	case s.queued+len(text) > s.MaxQueued:
+		s.Logger.Info("a peer does not read what it asked for, and is cut off", "bytes_waiting", s.queued)
+		s.queue = nil
+		s.finish(mediation.CodeSlowReader, 0)
+	default:
+		s.push(text)
+	}
+}
+
+// End ends the session, if it has not ended: the peer is told the reason, behind
+// what is queued already. It returns at once; Run returns when it is done.
+func (s *Session) End(reason *mediation.Error) {
+	text := mediation.Encode(reason)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.push(text)
+		s.finish(reason.Code, flushTime)
+	}
+}
+
+// flushTime bounds how long the end waits for what is queued.
+const flushTime = time.Second
+
+// abort ends the session, if it has not ended, without a word.
+func (s *Session) abort(reason mediation.ErrorCode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.queue = nil
+		s.finish(reason, 0)
+	}
+}
+
+// finish takes no more messages, and closes the connection when what is queued is
+// written, or after patience. mu is held.
+func (s *Session) finish(reason mediation.ErrorCode, patience time.Duration) {
+	s.startWriter() // it says when all is flushed
+	s.work.Go(func() {
+		impatient := time.NewTimer(patience)
+		defer impatient.Stop()
+		select {
+		case <-s.flushed:
+		case <-impatient.C:
+		}
+		s.transport.Close(reason)
+	})
+	s.ended = true
+	s.pinger.Stop()
+}
+
+// push queues a text and sees to it that someone writes it. mu is held.
+func (s *Session) push(text []byte) {
+	s.queue = append(s.queue, text)
+	s.queued += len(text)
+	s.startWriter()
+}
+
+// startWriter starts the writer unless it runs. mu is held.
+func (s *Session) startWriter() {
+	if !s.writing {
+		s.writing = true
+		s.work.Go(s.write)
+	}
+}
+
+// write writes what is queued, and is gone when nothing is.
+func (s *Session) write() {
+	for {
+		text, more := s.next()
+		if !more {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), s.WriteTimeout)
+		err := s.transport.Write(ctx, text)
+		cancel()
+		s.mu.Lock()
+		s.queued -= len(text)
+		s.mu.Unlock()
+		if err != nil {
+			s.abort("")
+			s.mu.Lock()
+			s.queue = nil // also where it had ended before
+			s.mu.Unlock()
+		}
+	}
+}
+
+func (s *Session) next() (text []byte, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		s.queue = nil
+		if s.ended {
+			close(s.flushed) // and writing stays true: there is no other writer after this one
+		} else {
+			s.writing = false
+		}
+		return nil, false
+	}
+	text, s.queue[0] = s.queue[0], nil
+	s.queue = s.queue[1:]
+	return text, true
+}
