@@ -1,0 +1,36 @@
+import { type Bytes, fromHex } from "../bytes.ts";
+import { ContentError } from "./error.ts";
+
+/** The length of a leaf in bytes (BEP 52: 16 KiB blocks). */
+export const LeafLength = 16 << 10;
+
+/** The length of every node of the tree, in bytes. */
+export const HashSize = 32;
+
+/** One node of the Merkle tree: 32 bytes, never changed once made. */
+export type Hash = Bytes;
+
+declare const fullHash: unique symbol;
+
+/** The root of the tree, the name of the content: 64 lower-case hex digits. */
+export type FullHash = string & { readonly [fullHash]: true };
+
+/** Parses 64 lower-case hex digits; throws a ContentError "bad_full_hash" for anything else. */
+export function parseFullHash(text: string): FullHash {
+  if (!/^[0-9a-f]{64}$/.test(text)) {
+    throw new ContentError("bad_full_hash", "a full hash is 64 lower-case hex digits");
+  }
+  return text as FullHash;
+}
+
+/** The first eight digits, for people to read. */
+export function shortHash(hash: FullHash): string {
+  return hash.slice(0, 8);
+}
+
+/** A piece hash from its hex digits; throws a ContentError "bad_piece_hash". */
+export function parseHash(text: string): Hash {
+  const hash = fromHex(text, HashSize);
+  if (hash === null) throw new ContentError("bad_piece_hash", "a piece hash is 64 lower-case hex digits");
+  return hash;
+}
