@@ -215,14 +215,14 @@ func decodeHandshake(number Number, body []byte) (Frame, error) {
 	f.TotalLength = binary.BigEndian.Uint64(rest)
 	f.PieceLength = binary.BigEndian.Uint32(rest[8:])
 	f.MaxFrame = binary.BigEndian.Uint32(rest[12:])
-	if f.MaxFrame < MinFrame {
-		return nil, fail(CodeBadMaxFrame, "max_frame is at least %d, not %d", MinFrame, f.MaxFrame)
-	}
 	if f.TotalLength > content.MaxTotalLength {
 		return nil, fail(CodeBadGeometry, "content of %d bytes", f.TotalLength)
 	}
 	if err := (content.Geometry{TotalLength: int64(f.TotalLength), PieceLength: int64(f.PieceLength)}).Check(); err != nil {
 		return nil, fail(CodeBadGeometry, "%v", err)
+	}
+	if f.MaxFrame < MinFrame {
+		return nil, fail(CodeBadMaxFrame, "max_frame is at least %d, not %d", MinFrame, f.MaxFrame)
 	}
 	return f, nil
 }
