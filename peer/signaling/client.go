@@ -1,0 +1,222 @@
+package signaling
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	mathrand "math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"p2pcdn/common/content"
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+)
+
+const (
+	// firstRetry and lastRetry bound the wait between attempts: soon after a
+	// hiccup, and never so often that a mediator that comes back is overrun.
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 30 * time.Second
+
+	// maxSignals bounds the signals that wait to be sent: the candidates of all
+	// connections that are set up at once, with room.
+	maxSignals = 512
+
+	// eventQueue smooths bursts: all candidates of a few peers.
+	eventQueue = 64
+)
+
+// Config is what a Client is made of. Zero values mean the defaults.
+type Config struct {
+	URLs     []string                         // of mediators, at least one; tried in turn
+	Random   io.Reader                        // for peer ids; nil: crypto/rand
+	Backoff  func(failures int) time.Duration // the wait after so many failures in a row; nil: jittered, exponential
+	Timeout  time.Duration                    // for each step: connecting, the handshake, a write, a ping; 0: 10 s
+	PingEach time.Duration                    // 0: 25 s, below the minute after which proxies close silent connections
+}
+
+// Client is a line to a mediator. Its methods may be called together, and do
+// not block, but for Close.
+type Client struct {
+	config Config // static after construction, as are the next four
+	events chan Event
+	cancel context.CancelFunc
+	done   chan struct{} // closed when run ended
+	wake   chan struct{} // holds a token while there may be something in pending; capacity 1
+
+	mu        sync.Mutex
+	online    bool                // guarded by mu, as are the next four
+	announced []content.FullHash  // what is announced, in the order of the calls; bounded by the caller's contents
+	wanted    []content.FullHash  // what peers are wanted for; likewise
+	pending   []mediation.Message // waits to be sent: at most maxSignals signals, and three messages per content
+	signals   int                 // how many of pending are signals
+}
+
+// Start begins to connect and returns at once.
+func Start(config Config) *Client {
+	if config.Random == nil {
+		config.Random = rand.Reader
+	}
+	if config.Backoff == nil {
+		config.Backoff = backoff
+	}
+	if config.Timeout == 0 {
+		config.Timeout = 10 * time.Second
+	}
+	if config.PingEach == 0 {
+		config.PingEach = 25 * time.Second
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &Client{
+		config: config, cancel: cancel,
+		events: make(chan Event, eventQueue),
+		done:   make(chan struct{}),
+		wake:   make(chan struct{}, 1),
+	}
+	go c.run(ctx)
+	return c
+}
+
+// backoff doubles the wait with each failure and spreads it by half to either
+// side, so that the peers of a mediator that went down do not all come back at once.
+func backoff(failures int) time.Duration {
+	wait := min(lastRetry, firstRetry<<min(failures-1, 10))
+	return wait/2 + mathrand.N(wait)
+}
+
+// Events is closed after Close.
+func (c *Client) Events() <-chan Event { return c.events }
+
+// Close closes the line, which the mediator takes as the end of every announce
+// and interest, and waits for everything the Client started.
+func (c *Client) Close() {
+	c.cancel()
+	<-c.done
+}
+
+// GetPeers asks who seeds the content, now and whenever the line is up again,
+// until Finish. Asking again asks again.
+func (c *Client) GetPeers(hash content.FullHash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wanted = with(c.wanted, hash)
+	c.say(mediation.GetPeers{FullHash: hash})
+}
+
+// Announce announces the content, now and whenever the line is up again, until Finish.
+func (c *Client) Announce(hash content.FullHash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.announced = with(c.announced, hash)
+	c.say(mediation.Announce{FullHash: hash})
+}
+
+// Finish ends the content's announce and the interest in it.
+func (c *Client) Finish(hash content.FullHash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.announced, c.wanted = without(c.announced, hash), without(c.wanted, hash)
+	c.say(mediation.Finish{FullHash: hash})
+}
+
+// Signal sends a signal to a peer, or fails with [ErrOffline] or [ErrBusy].
+func (c *Client) Signal(hash content.FullHash, to ident.PeerID, data string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.online {
+		return ErrOffline
+	}
+	if c.signals >= maxSignals {
+		return ErrBusy
+	}
+	c.signals++
+	c.say(mediation.Signal{FullHash: hash, PeerID: to, SignalData: data})
+	return nil
+}
+
+func with(list []content.FullHash, hash content.FullHash) []content.FullHash {
+	if slices.Contains(list, hash) {
+		return list
+	}
+	return append(list, hash)
+}
+
+func without(list []content.FullHash, hash content.FullHash) []content.FullHash {
+	return slices.DeleteFunc(list, func(other content.FullHash) bool { return other == hash })
+}
+
+// say queues a message, in place of an equal one that still waits. While there
+// is no line it does nothing: what is wanted is said when there is. Called with mu held.
+func (c *Client) say(message mediation.Message) {
+	if !c.online {
+		return
+	}
+	if _, isSignal := message.(mediation.Signal); !isSignal {
+		c.pending = slices.DeleteFunc(c.pending, func(other mediation.Message) bool { return other == message })
+	}
+	c.pending = append(c.pending, message)
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next takes the messages that wait.
+func (c *Client) next() []mediation.Message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pending := c.pending
+	c.pending, c.signals = nil, 0
+	return pending
+}
+
+// setOnline begins or ends a line: what waited is void, and what is wanted is said anew.
+func (c *Client) setOnline(online bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.online, c.pending, c.signals = online, nil, 0
+	for _, hash := range c.announced {
+		c.say(mediation.Announce{FullHash: hash})
+	}
+	for _, hash := range c.wanted {
+		c.say(mediation.GetPeers{FullHash: hash})
+	}
+}
+
+// run keeps the line up until Close.
+func (c *Client) run(ctx context.Context) {
+	defer close(c.done)
+	defer close(c.events)
+	failures := 0
+	for turn := 0; ; turn++ {
+		url := c.config.URLs[turn%len(c.config.URLs)]
+		began := time.Now()
+		err := c.line(ctx, url)
+		c.setOnline(false)
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, ErrLost) && time.Since(began) > lastRetry {
+			failures = 0 // it lasted
+		}
+		failures++
+		retry := c.config.Backoff(failures)
+		c.tell(ctx, Disconnected{URL: url, Err: err, Failures: failures, Retry: retry})
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retry):
+		}
+	}
+}
+
+// tell hands out an event; it waits until there is room.
+func (c *Client) tell(ctx context.Context, event Event) {
+	select {
+	case c.events <- event:
+	case <-ctx.Done():
+	}
+}

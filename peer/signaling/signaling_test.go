@@ -1,0 +1,422 @@
+//lint:file-ignore SA1019 nhooyr.io/websocket is a chosen dependency; its successor would be a change of this room alone
+
+package signaling
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"nhooyr.io/websocket"
+
+	"p2pcdn/common/content"
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait in these tests.
+const patience = 10 * time.Second
+
+// visit is one connection as a fake mediator sees it.
+type visit struct {
+	t    *testing.T
+	conn *websocket.Conn
+	ctx  context.Context
+}
+
+// serve starts a fake mediator whose connections are handled by script, one
+// after the other by number from 0, and returns its URL.
+func serve(t *testing.T, script func(number int, v visit)) string {
+	t.Helper()
+	numbers := make(chan int, 1)
+	numbers <- 0
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.CloseNow()
+		conn.SetReadLimit(mediation.MaxMessageSize)
+		number := <-numbers
+		numbers <- number + 1
+		script(number, visit{t, conn, ctx})
+	}))
+	t.Cleanup(func() {
+		cancel()
+		server.Close()
+	})
+	return "ws" + strings.TrimPrefix(server.URL, "http") + mediation.Path
+}
+
+// hear reads one message, or nil when the connection ended.
+func (v visit) hear() mediation.Message {
+	_, text, err := v.conn.Read(v.ctx)
+	if err != nil {
+		return nil
+	}
+	message, err := mediation.Decode(text)
+	if err != nil {
+		v.t.Errorf("the client sent %s: %v", text, err)
+	}
+	return message
+}
+
+func (v visit) say(messages ...mediation.Message) {
+	for _, message := range messages {
+		v.raw(string(mediation.Encode(message)))
+	}
+}
+
+func (v visit) raw(text string) { _ = v.conn.Write(v.ctx, websocket.MessageText, []byte(text)) }
+
+// welcome takes the handshake and establishes.
+func (v visit) welcome() ident.PeerID {
+	handshake, ok := v.hear().(mediation.Handshake)
+	if !ok {
+		v.t.Error("the first message is no handshake")
+	}
+	v.say(mediation.Established{ICEServers: []mediation.ICEServer{{URLs: []string{"stun:example.org"}}}, Mediators: []string{"ws://other"}})
+	return handshake.PeerID
+}
+
+// untilClosed reads on until the connection ended.
+func (v visit) untilClosed() {
+	for v.hear() != nil {
+	}
+}
+
+func start(t *testing.T, config Config) *Client {
+	if config.Backoff == nil {
+		config.Backoff = func(int) time.Duration { return time.Millisecond }
+	}
+	if config.Timeout == 0 {
+		config.Timeout = patience
+	}
+	c := Start(config)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func event[T Event](t *testing.T, c *Client) T {
+	t.Helper()
+	select {
+	case e, open := <-c.Events():
+		got, ok := e.(T)
+		if !ok {
+			t.Fatalf("event %#v (open: %v) instead of %T", e, open, got)
+		}
+		return got
+	case <-time.After(patience):
+		t.Fatal("waited too long for an event")
+		panic("unreachable")
+	}
+}
+
+func heard[T mediation.Message](t *testing.T, c *Client) T {
+	t.Helper()
+	got, ok := event[Heard](t, c).Message.(T)
+	if !ok {
+		t.Fatalf("another message than %T", got)
+	}
+	return got
+}
+
+var (
+	hash  = content.FullHash{1}
+	other = content.FullHash{2}
+	peer  = ident.PeerID{3}
+)
+
+func TestConversation(t *testing.T) {
+	url := serve(t, func(_ int, v visit) {
+		v.welcome()
+		for {
+			switch m := v.hear().(type) {
+			case mediation.Announce:
+				v.say(mediation.Announced(m))
+			case mediation.GetPeers:
+				v.say(mediation.Peers{FullHash: m.FullHash, Peers: []ident.PeerID{peer}})
+			case mediation.Signal:
+				v.raw(`{"type":"from a later version"}`)
+				v.say(mediation.Signal{FullHash: m.FullHash, PeerID: m.PeerID, SignalData: "re: " + m.SignalData})
+			case mediation.Finish:
+				v.say((&mediation.Error{Code: mediation.CodeRateLimited, Message: "slowly"}).About(m.FullHash))
+			case nil:
+				return
+			}
+		}
+	})
+	c := start(t, Config{URLs: []string{url}})
+	connected := event[Connected](t, c)
+	if connected.URL != url || connected.PeerID.IsZero() || len(connected.ICEServers) != 1 || len(connected.Mediators) != 1 {
+		t.Errorf("connected: %+v", connected)
+	}
+	c.Announce(hash)
+	if m := heard[mediation.Announced](t, c); m.FullHash != hash {
+		t.Error("another content was announced")
+	}
+	c.GetPeers(hash)
+	if m := heard[mediation.Peers](t, c); m.FullHash != hash || len(m.Peers) != 1 || m.Peers[0] != peer {
+		t.Errorf("peers: %+v", m)
+	}
+	data := strings.Repeat("\"", mediation.MaxSignalData-len("re: ")) // the longest message there is
+	if err := c.Signal(hash, peer, data); err != nil {
+		t.Fatal(err)
+	}
+	if m := heard[mediation.Signal](t, c); m.PeerID != peer || m.SignalData != "re: "+data {
+		t.Error("another signal came")
+	}
+	c.Finish(hash)
+	if m := heard[*mediation.Error](t, c); m.Code != mediation.CodeRateLimited || *m.FullHash != hash {
+		t.Errorf("error: %+v", m)
+	}
+}
+
+func TestWhatIsWantedIsSaidAgainAfterAReconnect(t *testing.T) {
+	ids := make(chan ident.PeerID, 2)
+	said := make(chan mediation.Message, 8)
+	url := serve(t, func(number int, v visit) {
+		ids <- v.welcome()
+		for range 2 {
+			said <- v.hear()
+		}
+		if number == 0 {
+			v.conn.Close(websocket.StatusGoingAway, "going_away")
+			return
+		}
+		v.untilClosed()
+	})
+	c := start(t, Config{URLs: []string{url}})
+	c.GetPeers(hash)
+	c.GetPeers(other)
+	c.Finish(other)
+	c.Announce(hash)
+	if err := c.Signal(hash, peer, "lost"); !errors.Is(err, ErrOffline) {
+		t.Errorf("a signal without a line: %v", err)
+	}
+	event[Connected](t, c)
+	lost := event[Disconnected](t, c)
+	if !errors.Is(lost.Err, ErrLost) || !strings.Contains(lost.Err.Error(), "going_away") || lost.Failures != 1 || lost.URL != url {
+		t.Errorf("disconnected: %+v", lost)
+	}
+	event[Connected](t, c)
+	if first, second := <-ids, <-ids; first == second {
+		t.Error("the same id twice")
+	}
+	for range 2 {
+		if m := <-said; m != (mediation.Announce{FullHash: hash}) {
+			t.Errorf("%#v instead of the announce", m)
+		}
+		if m := <-said; m != (mediation.GetPeers{FullHash: hash}) {
+			t.Errorf("%#v instead of the question", m)
+		}
+	}
+}
+
+func TestAnIDInUseIsReplaced(t *testing.T) {
+	ids := make(chan ident.PeerID, 1)
+	url := serve(t, func(_ int, v visit) {
+		first := v.hear().(mediation.Handshake)
+		v.say((&mediation.Error{Code: mediation.CodePeerIDInUse, Message: "taken"}).With(first.PeerID))
+		second := v.welcome()
+		if first.PeerID == second {
+			t.Error("the same id again")
+		}
+		ids <- second
+		v.untilClosed()
+	})
+	c := start(t, Config{URLs: []string{url}})
+	if got := event[Connected](t, c).PeerID; got != <-ids {
+		t.Error("connected under another id")
+	}
+}
+
+func TestWhyThereIsNoLine(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := listener.Addr().String()
+	listener.Close()
+	web := func(status int) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		t.Cleanup(server.Close)
+		return "ws" + strings.TrimPrefix(server.URL, "http")
+	}
+	refuse := func(code mediation.ErrorCode) string {
+		return serve(t, func(_ int, v visit) {
+			for v.hear() != nil {
+				v.say(&mediation.Error{Code: code, Message: "no"})
+			}
+		})
+	}
+	answer := func(text string) string {
+		return serve(t, func(_ int, v visit) {
+			v.hear()
+			v.raw(text)
+			v.untilClosed()
+		})
+	}
+	for name, test := range map[string]struct {
+		url  string
+		want error
+		text string
+	}{
+		"nobody listens":   {"ws://" + closed, ErrUnreachable, "refused"},
+		"no such host":     {"ws://nowhere.invalid", ErrUnreachable, "nowhere.invalid"},
+		"a web server":     {web(http.StatusOK), ErrNotMediator, "200"},
+		"a wrong path":     {web(http.StatusNotFound), ErrNotMediator, "404"},
+		"a full mediator":  {web(http.StatusServiceUnavailable), ErrRefused, "503"},
+		"says no":          {refuse(mediation.CodeOverloaded), ErrRefused, "overloaded"},
+		"every id taken":   {refuse(mediation.CodePeerIDInUse), ErrRefused, "peer_id_in_use"},
+		"speaks otherwise": {answer("hello"), ErrNotMediator, "JSON"},
+		"answers oddly":    {answer(string(mediation.Encode(mediation.Peers{FullHash: hash}))), ErrNotMediator, "peers"},
+		"binary": {serve(t, func(_ int, v visit) {
+			v.hear()
+			_ = v.conn.Write(v.ctx, websocket.MessageBinary, []byte{1})
+			v.untilClosed()
+		}), ErrNotMediator, "binary"},
+		"hangs up":       {serve(t, func(_ int, v visit) { v.hear(); v.conn.Close(websocket.StatusPolicyViolation, "not you") }), ErrLost, "not you"},
+		"nonsense later": {serve(t, func(_ int, v visit) { v.welcome(); v.raw(`{"type":"peers"}`); v.untilClosed() }), ErrNotMediator, "full_hash"},
+		"a huge message": {serve(t, func(_ int, v visit) {
+			v.welcome()
+			v.raw(strings.Repeat("x", mediation.MaxMessageSize+1))
+			v.untilClosed()
+		}), ErrLost, "limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t, Config{URLs: []string{test.url}})
+			for {
+				e := <-c.Events()
+				if _, first := e.(Connected); first {
+					continue
+				}
+				err := e.(Disconnected).Err
+				if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+		})
+	}
+}
+
+func TestASilentServerIsGivenUp(t *testing.T) {
+	url := serve(t, func(_ int, v visit) { v.untilClosed() })
+	c := start(t, Config{URLs: []string{url}, Timeout: 100 * time.Millisecond})
+	if err := event[Disconnected](t, c).Err; !errors.Is(err, ErrNotMediator) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A mediator that stops reading answers no ping.
+func TestADeadLineIsNoticed(t *testing.T) {
+	release := make(chan struct{})
+	url := serve(t, func(_ int, v visit) {
+		v.welcome()
+		<-release // it does not read, so pings are not answered
+	})
+	c := start(t, Config{URLs: []string{url}, Timeout: 100 * time.Millisecond, PingEach: 20 * time.Millisecond})
+	event[Connected](t, c)
+	if err := event[Disconnected](t, c).Err; !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "ping") {
+		t.Errorf("%v", err)
+	}
+	close(release)
+}
+
+func TestMediatorsAreTriedInTurn(t *testing.T) {
+	good := serve(t, func(_ int, v visit) { v.welcome(); v.untilClosed() })
+	failures := make(chan int, 8)
+	c := start(t, Config{
+		URLs:    []string{"ws://127.0.0.1:1", "ws://127.0.0.1:2", good},
+		Backoff: func(n int) time.Duration { failures <- n; return 0 },
+	})
+	event[Disconnected](t, c)
+	event[Disconnected](t, c)
+	if got := event[Connected](t, c).URL; got != good {
+		t.Errorf("connected to %s", got)
+	}
+	if a, b := <-failures, <-failures; a != 1 || b != 2 {
+		t.Errorf("waited after %d and %d failures", a, b)
+	}
+}
+
+func TestTheQueueOfSignalsIsBounded(t *testing.T) {
+	release := make(chan struct{})
+	url := serve(t, func(_ int, v visit) {
+		v.welcome()
+		<-release
+		v.untilClosed()
+	})
+	c := start(t, Config{URLs: []string{url}})
+	event[Connected](t, c)
+	var err error
+	data := strings.Repeat("x", mediation.MaxSignalData) // soon more than the socket's buffers take
+	for sent := 0; err == nil && sent < 4*maxSignals; sent++ {
+		err = c.Signal(hash, peer, data)
+	}
+	if !errors.Is(err, ErrBusy) {
+		t.Errorf("signals without end: %v", err)
+	}
+	close(release)
+}
+
+func TestCloseSaysGoodbyeAndEndsTheEvents(t *testing.T) {
+	ended := make(chan error, 1)
+	url := serve(t, func(_ int, v visit) {
+		v.welcome()
+		_, _, err := v.conn.Read(v.ctx)
+		ended <- err
+	})
+	c := start(t, Config{URLs: []string{url}})
+	event[Connected](t, c)
+	c.Close()
+	if err := <-ended; websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+		t.Errorf("the mediator saw %v", err)
+	}
+	if _, open := <-c.Events(); open {
+		t.Error("events go on")
+	}
+	c.Close() // again
+	c.Announce(hash)
+}
+
+// Nobody reads the events: Close ends all the same.
+func TestCloseDoesNotWaitForTheReaderOfEvents(t *testing.T) {
+	flooded := make(chan struct{})
+	url := serve(t, func(_ int, v visit) {
+		v.welcome()
+		for range 2 * eventQueue {
+			v.say(mediation.Announced{FullHash: hash})
+		}
+		close(flooded)
+		v.untilClosed()
+	})
+	c := start(t, Config{URLs: []string{url}})
+	<-flooded
+	c.Close()
+}
+
+func TestBackoff(t *testing.T) {
+	for failures := 1; failures < 100; failures++ {
+		for range 50 {
+			wait := backoff(failures)
+			if wait < firstRetry/2 || wait > lastRetry*3/2 {
+				t.Fatalf("%v after %d failures", wait, failures)
+			}
+			if failures > 10 && wait < lastRetry/2 {
+				t.Fatalf("only %v after %d failures", wait, failures)
+			}
+		}
+	}
+}
