@@ -136,10 +136,11 @@ function renderStatus(): void {
     const { title, advice } = explain(refused ?? content?.error);
     return status.show("failed", title, advice);
   }
+  const trouble = mediator.trouble;
   const people = format.counted(connected(content?.peers ?? []), "person", "people");
   switch (content?.state) {
     case "searching":
-      if (mediator.trouble !== null) return status.show("searching", mediator.trouble, mediator.advice);
+      if (trouble !== null) return status.show("searching", trouble, mediator.advice, true);
       return status.show("searching", "Looking for somebody who has it", "If nobody has it right now, this goes on as soon as somebody does.");
     case "connecting":
       return status.show("connecting", "Found somebody", "Connecting to them directly…");
@@ -148,7 +149,8 @@ function renderStatus(): void {
     case "complete":
       return status.show("complete", "Complete", "Every piece was checked. While this page is open, you pass the file on to others.");
     default:
-      return status.show("idle", mediator.trouble ?? "Ready", mediator.trouble === null ? "Paste a link above, then press Fetch." : mediator.advice);
+      if (trouble !== null) return status.show("idle", trouble, mediator.advice, true);
+      return status.show("idle", "Ready", "Paste a link above, then press Fetch.");
   }
 }
 

@@ -8,24 +8,32 @@ type MediatorStatus = ClientEvents["mediator"];
 /** Shows the connection to the mediator, and puts into words what is wrong with it. */
 export class MediatorLine {
   readonly #line = element("mediator", HTMLParagraphElement);
-  #status: MediatorStatus | null = null;
+  #url = "";
+  /** From the first failed attempt to the next answered handshake. */
+  #lost = false;
 
   /** Tells `changed` of every change. */
   constructor(client: Client, changed: () => void) {
     client.on("mediator", (status) => {
-      this.#status = status;
-      setText(this.#line, `Mediator: ${status.url}`);
+      this.#show(status);
       changed();
     });
   }
 
+  #show({ url, state }: MediatorStatus): void {
+    this.#url = url;
+    if (state === "waiting") this.#lost = true;
+    if (state === "established") this.#lost = false;
+    setText(this.#line, `Mediator: ${url}${state === "established" ? "" : this.#lost ? " (not reached)" : " (connecting)"}`);
+  }
+
   /** What is wrong, as a sentence, or null. */
   get trouble(): string | null {
-    return this.#status?.state === "waiting" ? "The mediator cannot be reached" : null;
+    return this.#lost ? "The mediator cannot be reached" : null;
   }
 
   /** What can be done about it. */
   get advice(): string {
-    return `There is no answer from ${this.#status?.url ?? ""}. This page keeps trying. Another mediator can be named in its address, with ?mediator=ws://host:port/mediation.`;
+    return `There is no answer from ${this.#url}. This page keeps trying. Another mediator can be named in its address, with ?mediator=ws://host:port/mediation.`;
   }
 }

@@ -1,6 +1,6 @@
-/** The list of peers of a content, and the line about the mediator: the same on both pages. */
+/** The list of peers of a content: the same on both pages. */
 
-import type { Client, PeerStatus } from "../../peer/browser/src/index.ts";
+import type { PeerStatus } from "../../peer/browser/src/index.ts";
 import { make, setText } from "./dom.ts";
 import * as format from "./format.ts";
 

@@ -97,17 +97,20 @@ function renderStatus(): void {
     const { title, advice } = explain(refused ?? content?.error);
     return status.show("failed", title, advice);
   }
+  const trouble = mediator.trouble;
   switch (content?.state) {
     case undefined:
     case "idle":
-      return status.show("idle", mediator.trouble ?? "Ready", mediator.trouble === null ? "Nothing is uploaded to a server: the file goes straight to whoever opens the link." : mediator.advice);
+      if (trouble !== null) return status.show("idle", trouble, mediator.advice, true);
+      return status.show("idle", "Ready", "Nothing is uploaded to a server: the file goes straight to whoever opens the link.");
     case "hashing":
       return status.show("hashing", "Reading the file", "Its link is made from its content.");
     case "seeding":
-      if (mediator.trouble !== null) return status.show("seeding", mediator.trouble, `Nobody new can find this file until then. ${mediator.advice}`);
+      if (trouble !== null) return status.show("seeding", trouble, `Until then nobody new can find this file. ${mediator.advice}`, true);
       return status.show("seeding", "Sharing", "Send the link to somebody, and keep this page open until they have the file.");
     default:
-      return status.show("connecting", mediator.trouble ?? "Telling the mediator", mediator.trouble === null ? "In a moment others can find this file." : mediator.advice);
+      if (trouble !== null) return status.show("connecting", trouble, mediator.advice, true);
+      return status.show("connecting", "Telling the mediator", "In a moment others can find this file.");
   }
 }
 

@@ -13,8 +13,10 @@ export class Status {
     this.#box.replaceChildren(this.#title, this.#detail);
   }
 
-  show(state: State, title: string, detail = ""): void {
+  /** `trouble` says that something is wrong that may pass: it looks like it, whatever the state. */
+  show(state: State, title: string, detail = "", trouble = false): void {
     this.#box.dataset["state"] = state;
+    this.#box.classList.toggle("trouble", trouble);
     setText(this.#title, title);
     setText(this.#detail, detail);
   }
