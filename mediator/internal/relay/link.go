@@ -1,0 +1,167 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+)
+
+// link is everything about one other mediator. It exists while anybody uses it.
+type link struct {
+	mediator ident.MediatorID
+
+	// calls is held during every call to the handler, and while a stream is added
+	// or removed: so calls come in order, and MediatorGone comes after what the
+	// last stream brought and before what the next one brings. Relay.mu may be
+	// taken under it, never the other way round.
+	calls sync.Mutex
+
+	// What follows is guarded by Relay.mu.
+	users     int                  // goroutines with this link
+	queue     []mediation.Message  // to be sent; bounded by Config.QueueLength
+	sending   bool                 // send runs; it does while the queue is not empty
+	returned  []mediation.Message  // for Undelivered
+	returning bool                 // giving back runs
+	streams   map[*stream]struct{} // established
+	out       *stream              // the one to send on; nil: open one
+	inbound   int                  // streams that the mediator opened, before their handshake too
+}
+
+// use returns the link of a mediator for a goroutine; r.mu is held.
+func (r *Relay) use(mediator ident.MediatorID) *link {
+	l := r.links[mediator]
+	if l == nil {
+		l = &link{mediator: mediator, streams: make(map[*stream]struct{})}
+		r.links[mediator] = l
+	}
+	l.users++
+	return l
+}
+
+// release ends a use; r.mu is held.
+func (r *Relay) release(l *link) {
+	if l.users--; l.users == 0 {
+		delete(r.links, l.mediator)
+	}
+}
+
+// giveBack returns messages to the handler, from another goroutine; r.mu is held.
+func (r *Relay) giveBack(l *link, messages ...mediation.Message) {
+	l.returned = append(l.returned, messages...)
+	if len(l.returned) == 0 || l.returning || r.closed {
+		return
+	}
+	l.returning = true
+	l.users++
+	r.wg.Go(func() {
+		for {
+			r.mu.Lock()
+			messages := l.returned
+			l.returned = nil
+			if len(messages) == 0 {
+				l.returning = false
+				r.release(l)
+				r.mu.Unlock()
+				return
+			}
+			r.mu.Unlock()
+			for _, message := range messages {
+				l.calls.Lock()
+				r.handler.Undelivered(l.mediator, message)
+				l.calls.Unlock()
+			}
+		}
+	})
+}
+
+// send empties the queue of one mediator. It is the only one that writes queued
+// messages.
+func (r *Relay) send(l *link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.release(l)
+	for len(l.queue) > 0 {
+		message := l.queue[0]
+		l.queue = l.queue[1:]
+		r.mu.Unlock()
+		err := r.deliver(l, message)
+		r.mu.Lock()
+		if err == nil {
+			continue
+		}
+		r.giveBack(l, message)
+		if errors.Is(err, errUnreachable) { // the rest would wait for as long each
+			r.giveBack(l, l.queue...)
+			l.queue = nil
+		}
+	}
+	l.queue = nil // lets the array go
+	l.sending = false
+}
+
+// deliver writes one message. Twice, where a stream breaks: it may have been
+// dead for long, and a message of which a part is missing was not read.
+func (r *Relay) deliver(l *link, message mediation.Message) error {
+	var err error
+	for range 2 {
+		var s *stream
+		if s, err = r.outgoing(l); err != nil {
+			return err
+		}
+		err = s.write(message)
+		if err == nil || errors.Is(err, &mediation.Error{Code: mediation.CodeMessageTooBig}) {
+			return err
+		}
+		r.abandon(s)
+		_ = s.raw.Reset() // its reader ends it
+		if isTimeout(err) {
+			r.log.Debug("a mediator does not read", "mediator", l.mediator.Short())
+			return err
+		}
+	}
+	return err
+}
+
+// outgoing returns the stream to send on, after opening one where there is none.
+// If the mediator opened one meanwhile it may be that.
+func (r *Relay) outgoing(l *link) (*stream, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.out == nil {
+		r.mu.Unlock()
+		err := r.open(l)
+		r.mu.Lock()
+		if err != nil && l.out == nil {
+			return nil, err
+		}
+		if l.out == nil {
+			return nil, fmt.Errorf("%w: the stream ended at once", errUnreachable)
+		}
+	}
+	return l.out, nil
+}
+
+// abandon stops sending on a stream, and takes another one if there is one.
+func (r *Relay) abandon(s *stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.ending = true
+	r.choose(s.link)
+}
+
+// choose makes sure that out is a stream to send on, or nil; r.mu is held.
+func (r *Relay) choose(l *link) {
+	if l.out != nil && !l.out.ending {
+		return
+	}
+	l.out = nil
+	for s := range l.streams {
+		if !s.ending {
+			l.out = s
+			return
+		}
+	}
+}

@@ -1,0 +1,410 @@
+package relay
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+)
+
+// errUnreachable says that no stream with the mediator could be established.
+var errUnreachable = errors.New("the mediator is not reached")
+
+// protectTag keeps the connection manager from closing connections that carry a
+// mediation stream.
+const protectTag = "p2pcdn/mediation"
+
+// stream is one mediation stream.
+type stream struct {
+	relay  *Relay
+	link   *link
+	raw    network.Stream
+	reader *bufio.Reader // of raw; used by the reader alone
+
+	used atomic.Int64 // when the last message was read or written, in Unix nanoseconds
+
+	writing sync.Mutex // held while a message is written
+	broken  bool       // a message was written in part; guarded by writing
+
+	ending bool // nothing is sent on it any more; guarded by Relay.mu
+}
+
+func (r *Relay) newStream(l *link, raw network.Stream) *stream {
+	s := &stream{relay: r, link: l, raw: raw, reader: bufio.NewReaderSize(raw, 4<<10)}
+	s.touch()
+	return s
+}
+
+// isTimeout reports whether a deadline passed; each transport has its own error for that.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func (s *stream) touch() { s.used.Store(time.Now().UnixNano()) }
+
+// write writes one message within MessageTimeout.
+func (s *stream) write(message mediation.Message) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.broken {
+		return io.ErrClosedPipe
+	}
+	_ = s.raw.SetWriteDeadline(time.Now().Add(s.relay.config.MessageTimeout))
+	if err := s.relay.ctx.Err(); err != nil { // Close has set a deadline of its own, which must stay
+		return err
+	}
+	return s.writeNow(message)
+}
+
+// writeNow writes under the deadline that is set; writing is held.
+func (s *stream) writeNow(message mediation.Message) error {
+	err := mediation.WriteTo(s.raw, message)
+	switch {
+	case err == nil:
+		s.touch()
+	case !errors.Is(err, &mediation.Error{Code: mediation.CodeMessageTooBig}):
+		s.broken = true
+	}
+	return err
+}
+
+// read reads one message that must begin within wait, and end within
+// MessageTimeout after that.
+func (s *stream) read(wait time.Duration) (mediation.Message, error) {
+	if err := s.wait(wait); err != nil {
+		return nil, err
+	}
+	return s.readNow(s.relay.config.MessageTimeout)
+}
+
+// readNow reads one message that must end within limit.
+func (s *stream) readNow(limit time.Duration) (mediation.Message, error) {
+	_ = s.raw.SetReadDeadline(time.Now().Add(limit))
+	if err := s.relay.ctx.Err(); err != nil {
+		return nil, err
+	}
+	message, err := mediation.ReadFrom(s.reader)
+	if err == nil {
+		s.touch()
+	}
+	return message, err
+}
+
+// wait waits for the first byte of a message, and takes none: a deadline that
+// passes here leaves the stream whole.
+func (s *stream) wait(wait time.Duration) error {
+	_ = s.raw.SetReadDeadline(time.Now().Add(wait))
+	if err := s.relay.ctx.Err(); err != nil {
+		return err
+	}
+	_, err := s.reader.Peek(1)
+	return err
+}
+
+// refuse says what is wrong and closes. Close and not Reset, which would
+// overtake the message.
+func (s *stream) refuse(code mediation.ErrorCode, text string) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	_ = s.raw.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+	if s.broken || s.writeNow(&mediation.Error{Code: code, Message: text}) != nil {
+		_ = s.raw.Reset()
+		return
+	}
+	_ = s.raw.Close()
+}
+
+// enter counts a stream in; false where there is no room, or the Relay is closed.
+func (r *Relay) enter(raw network.Stream) (room, open bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false, false
+	}
+	room = len(r.live) < r.config.MaxStreams
+	r.live[raw] = struct{}{} // a refused one too, until it is told
+	return room, true
+}
+
+func (r *Relay) exit(raw network.Stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.live, raw)
+}
+
+// open opens a stream and makes it one of the link's.
+func (r *Relay) open(l *link) error {
+	id, err := peer.Decode(l.mediator.String())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnreachable, err)
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, r.config.OpenTimeout)
+	defer cancel()
+	raw, err := r.host.NewStream(ctx, id, mediation.StreamProtocol)
+	if err != nil {
+		r.log.Debug("a mediator is not reached", "mediator", l.mediator.Short(), "error", err)
+		return fmt.Errorf("%w: %w", errUnreachable, err)
+	}
+	room, open := r.enter(raw)
+	if !room || !open {
+		r.exit(raw)
+		_ = raw.Reset()
+		return fmt.Errorf("%w: too many streams", errUnreachable)
+	}
+	s := r.newStream(l, raw)
+	if err := s.greet(); err != nil {
+		r.exit(raw)
+		_ = raw.Reset()
+		r.log.Debug("a mediator refused the handshake", "mediator", l.mediator.Short(), "error", err)
+		return fmt.Errorf("%w: %w", errUnreachable, err)
+	}
+	r.add(s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l.users++
+	r.wg.Go(func() { // send, which calls, is counted too: Close cannot have returned
+		defer r.done(s)
+		s.serve()
+	})
+	return nil
+}
+
+// greet is the opener's handshake.
+func (s *stream) greet() error {
+	if err := s.write(mediation.Replication{MediatorID: s.relay.self}); err != nil {
+		return fmt.Errorf("greeting: %w", err)
+	}
+	answer, err := s.readNow(s.relay.config.HandshakeTimeout)
+	if err != nil {
+		return fmt.Errorf("waiting for established: %w", err)
+	}
+	switch answer := answer.(type) {
+	case mediation.Established:
+		return nil
+	case *mediation.Error:
+		return answer
+	}
+	return fmt.Errorf("got %s instead of established", answer.Type())
+}
+
+// accept serves a stream that another mediator opened, in libp2p's goroutine.
+func (r *Relay) accept(raw network.Stream) {
+	mediator, err := ident.ParseMediatorID(raw.Conn().RemotePeer().String())
+	room, open := r.enter(raw)
+	defer r.exit(raw)
+	if err != nil || !open {
+		_ = raw.Reset()
+		return
+	}
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		_ = raw.Reset()
+		return
+	}
+	r.wg.Add(1)
+	defer r.wg.Done()
+	l := r.use(mediator)
+	room = room && l.inbound < r.config.MaxStreamsPerMediator
+	l.inbound++
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		l.inbound--
+		r.release(l)
+	}()
+	s := r.newStream(l, raw)
+	if !room {
+		s.refuse(mediation.CodeOverloaded, "too many streams")
+		return
+	}
+	if !s.admit() {
+		return
+	}
+	r.add(s)
+	s.serve()
+	r.remove(s)
+}
+
+// admit is the other side's handshake; it ends the stream where it fails.
+func (s *stream) admit() bool {
+	deadline := time.Now().Add(s.relay.config.HandshakeTimeout)
+	for range maxErrors {
+		message, err := s.readNow(time.Until(deadline))
+		var wrong *mediation.Error
+		switch {
+		case s.relay.ctx.Err() != nil:
+			s.refuse(mediation.CodeGoingAway, "the mediator shuts down")
+			return false
+		case errors.As(err, &wrong):
+		case isTimeout(err):
+			s.refuse(mediation.CodeHandshakeTimeout, "no handshake in time")
+			return false
+		case err != nil:
+			_ = s.raw.Reset()
+			return false
+		default:
+			handshake, ok := message.(mediation.Replication)
+			if ok && handshake.MediatorID == s.link.mediator {
+				if s.write(mediation.Established{}) != nil {
+					_ = s.raw.Reset()
+					return false
+				}
+				return true
+			}
+			if ok {
+				s.refuse(mediation.CodeReplicationRefused, "peer_id is not the id that the stream is authenticated for")
+				return false
+			}
+			wrong = &mediation.Error{Code: mediation.CodeHandshakeRequired, Message: "a handshake with \"replication\" comes first"}
+		}
+		if wrong.Code == mediation.CodeMessageTooBig {
+			s.refuse(wrong.Code, wrong.Message)
+			return false
+		}
+		if s.write(wrong) != nil {
+			_ = s.raw.Reset()
+			return false
+		}
+	}
+	s.refuse(mediation.CodeTooManyErrors, "nothing but wrong messages")
+	return false
+}
+
+// unexpected is what is wrong with a message that has no place between
+// mediators after the handshake; nil where nothing is.
+func unexpected(message mediation.Message) *mediation.Error {
+	switch message.(type) {
+	case mediation.GetPeers, mediation.Peers, mediation.Signal, mediation.Finish, *mediation.Error:
+		return nil
+	case mediation.Replication:
+		return &mediation.Error{Code: mediation.CodeAlreadyEstablished, Message: "a second handshake"}
+	}
+	return &mediation.Error{Code: mediation.CodeUnexpectedType, Message: "a mediator does not send " + message.Type() + " here"}
+}
+
+// add makes the stream one of its link's.
+func (r *Relay) add(s *stream) {
+	s.link.calls.Lock()
+	defer s.link.calls.Unlock()
+	r.mu.Lock()
+	s.link.streams[s] = struct{}{}
+	first := len(s.link.streams) == 1
+	r.choose(s.link)
+	r.mu.Unlock()
+	if first {
+		r.host.ConnManager().Protect(s.raw.Conn().RemotePeer(), protectTag)
+	}
+}
+
+// remove takes the stream out of its link, and says so if it was the last one.
+func (r *Relay) remove(s *stream) {
+	s.link.calls.Lock()
+	defer s.link.calls.Unlock()
+	r.mu.Lock()
+	s.ending = true
+	delete(s.link.streams, s)
+	r.choose(s.link)
+	last := len(s.link.streams) == 0
+	r.mu.Unlock()
+	if last {
+		r.host.ConnManager().Unprotect(s.raw.Conn().RemotePeer(), protectTag)
+		r.handler.MediatorGone(s.link.mediator)
+	}
+}
+
+// done ends a stream that this side opened.
+func (r *Relay) done(s *stream) {
+	r.remove(s)
+	r.exit(s.raw)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.release(s.link)
+}
+
+// serve reads messages until the stream ends, and ends it on this side.
+func (s *stream) serve() {
+	wrongs := 0 // in a row
+	for {
+		message, err := s.next()
+		var wrong *mediation.Error
+		switch {
+		case s.relay.ctx.Err() != nil:
+			s.relay.abandon(s)
+			s.refuse(mediation.CodeGoingAway, "the mediator shuts down")
+			return
+		case errors.As(err, &wrong):
+		case errors.Is(err, io.EOF):
+			s.relay.abandon(s)
+			s.writing.Lock() // what is being written is still read over there
+			_ = s.raw.Close()
+			s.writing.Unlock()
+			return
+		case err != nil:
+			_ = s.raw.Reset()
+			return
+		default:
+			wrong = unexpected(message)
+		}
+		if wrong == nil {
+			wrongs = 0
+			s.link.calls.Lock()
+			s.relay.handler.HandleMediator(s.link.mediator, message)
+			s.link.calls.Unlock()
+			continue
+		}
+		if wrong.Code == mediation.CodeMessageTooBig { // where the next one begins is not known
+			s.relay.abandon(s)
+			s.refuse(wrong.Code, wrong.Message)
+			return
+		}
+		if wrongs++; wrongs >= maxErrors {
+			s.relay.log.Info("a mediator sends nothing but wrong messages", "mediator", s.link.mediator.Short(), "last", wrong)
+			s.relay.abandon(s)
+			s.refuse(mediation.CodeTooManyErrors, "nothing but wrong messages")
+			return
+		}
+		if s.write(wrong) != nil {
+			_ = s.raw.Reset()
+			return
+		}
+	}
+}
+
+// next reads a message. Where nothing was said for IdleTimeout it closes this
+// side's half and reads what the other side may still have under way.
+func (s *stream) next() (mediation.Message, error) {
+	idle := s.relay.config.IdleTimeout
+	for {
+		left := idle - time.Since(time.Unix(0, s.used.Load()))
+		err := s.wait(left)
+		if err == nil {
+			return s.readNow(s.relay.config.MessageTimeout)
+		}
+		if !isTimeout(err) {
+			return nil, err
+		}
+		if time.Since(time.Unix(0, s.used.Load())) < idle { // this side wrote meanwhile
+			continue
+		}
+		s.relay.abandon(s)
+		s.writing.Lock()
+		_ = s.raw.CloseWrite()
+		s.broken = true
+		s.writing.Unlock()
+		return s.read(s.relay.config.MessageTimeout)
+	}
+}
