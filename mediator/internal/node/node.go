@@ -1,0 +1,258 @@
+// Package node is a whole mediator: it wires the rooms together, and is the only
+// one that sees them all.
+//
+//	wsserver ─ session ─┐
+//	                    ├─▶ router ─▶ registry
+//	relay ──────────────┤      │
+//	                    └──────┴────▶ discovery
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/discovery"
+	"p2pcdn/mediator/internal/relay"
+	"p2pcdn/mediator/internal/router"
+	"p2pcdn/mediator/internal/session"
+	"p2pcdn/mediator/internal/wsserver"
+	"p2pcdn/preview"
+)
+
+// shutdownTime bounds how long peers have to go. Withdrawing from the DHT takes
+// up to two seconds beside it, and the whole mediator is to be gone within five.
+const shutdownTime = 3 * time.Second
+
+// Config is what a mediator is made of.
+type Config struct {
+	Port       int      // of HTTP and WebSocket; 0 picks a free one
+	DHTPort    int      // of libp2p, TCP and QUIC; 0 picks a free one
+	Bootstrap  []string // as [discovery.ParseBootstrap] reads them
+	DataDir    string   // where the key is kept; created if need be, and used by one mediator at a time
+	Listen     string   // the IP address to listen on; "": all interfaces
+	ICEServers []mediation.ICEServer
+	Version    string
+	Logger     *slog.Logger
+	Limits     Limits
+}
+
+// Limits are those that tests change. Zero values mean the defaults of the rooms.
+type Limits struct {
+	Session   session.Config
+	Discovery discovery.Timing
+}
+
+// Validate checks what can be checked without touching anything.
+func (c Config) Validate() error {
+	for _, port := range []struct {
+		name   string
+		number int
+	}{{"port", c.Port}, {"dht-port", c.DHTPort}} {
+		if port.number < 0 || port.number > 65535 {
+			return fmt.Errorf("%s must be 0 to 65535, not %d", port.name, port.number)
+		}
+	}
+	if c.DataDir == "" {
+		return errors.New("a data directory is needed")
+	}
+	if c.Listen != "" && net.ParseIP(c.Listen) == nil {
+		return fmt.Errorf("the address to listen on must be an IP address, not %q", c.Listen)
+	}
+	for _, text := range c.Bootstrap {
+		if _, err := discovery.ParseBootstrap(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Node is a mediator whose ports are open. Run serves; Close ends it.
+type Node struct {
+	lock      *flock.Flock
+	discovery *discovery.Discovery
+	relay     *relay.Relay
+	router    *router.Router
+	server    *wsserver.Server
+	listener  net.Listener
+	close     sync.Once
+}
+
+// New opens the ports and starts everything but serving peers. It fails where the
+// configuration is wrong, a port is taken, or the data directory cannot be used.
+func New(ctx context.Context, config Config) (_ *Node, err error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	n := new(Node)
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	key, err := discovery.LoadOrCreateKey(config.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	if n.lock, err = lock(config.DataDir); err != nil {
+		return nil, err
+	}
+	n.listener, err = net.Listen("tcp", net.JoinHostPort(config.Listen, strconv.Itoa(config.Port)))
+	if err != nil {
+		return nil, fmt.Errorf("opening the HTTP port %d: %w", config.Port, err)
+	}
+	var hosts []string
+	if config.Listen != "" {
+		hosts = []string{config.Listen}
+	}
+	n.discovery, err = discovery.New(ctx, discovery.Config{
+		Key: key, ListenPort: config.DHTPort, ListenHosts: hosts, Bootstrap: config.Bootstrap,
+		Logger: config.Logger, Timing: config.Limits.Discovery,
+	})
+	if err != nil {
+		return nil, err
+	}
+	handler := &handler{ready: make(chan struct{})}
+	n.relay = relay.New(n.discovery.Host(), handler, relay.Config{Logger: config.Logger})
+	n.router = router.New(router.Config{
+		Discovery: n.discovery, Relay: n.relay, Logger: config.Logger,
+		Established: mediation.Established{ICEServers: config.ICEServers},
+	})
+	handler.router = n.router
+	close(handler.ready)
+
+	sessions := config.Limits.Session
+	sessions.Logger = config.Logger
+	n.server = wsserver.New(wsserver.Config{
+		Attach: func(s *session.Session) session.Peer { return n.router.Attach(s) },
+		Identity: func() wsserver.Identity {
+			return wsserver.Identity{ID: n.discovery.ID().String(), Addresses: n.discovery.Addrs(), Version: config.Version}
+		},
+		Home: preview.Home(), Preview: preview.FS(), Session: sessions, Logger: config.Logger,
+	})
+	return n, nil
+}
+
+// lock takes the data directory for this process: two mediators with one key
+// would take each other's connections.
+func lock(dir string) (*flock.Flock, error) {
+	held := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
+	switch taken, err := held.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("locking the data directory: %w", err)
+	case !taken:
+		return nil, fmt.Errorf("the data directory %s is in use by another mediator; give each its own with --data-dir", dir)
+	}
+	return held, nil
+}
+
+// handler is the router as the relay's handler. The relay is made first, and may
+// have something to say before there is a router.
+type handler struct {
+	ready  chan struct{} // closed once router is set
+	router *router.Router
+}
+
+func (h *handler) HandleMediator(from ident.MediatorID, message mediation.Message) {
+	<-h.ready
+	h.router.HandleMediator(from, message)
+}
+
+func (h *handler) Undelivered(to ident.MediatorID, message mediation.Message) {
+	<-h.ready
+	h.router.Undelivered(to, message)
+}
+
+func (h *handler) MediatorGone(from ident.MediatorID) {
+	<-h.ready
+	h.router.MediatorGone(from)
+}
+
+// Run serves until ctx is done, or serving fails, and then closes the node.
+func (n *Node) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, n.Close)
+	defer stop()
+	err := n.server.Serve(n.listener)
+	n.Close()
+	if err != nil {
+		return fmt.Errorf("serving HTTP: %w", err)
+	}
+	return nil
+}
+
+// Close ends the mediator within five seconds: peers are told, records are
+// withdrawn from the DHT, and everything that was started is waited for.
+func (n *Node) Close() {
+	n.close.Do(func() {
+		var peers sync.WaitGroup
+		if n.router != nil {
+			n.router.Close() // first: what peers leave behind is withdrawn all at once, below
+		}
+		if n.server != nil {
+			peers.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+				defer cancel()
+				n.server.Shutdown(ctx)
+			})
+		}
+		if n.relay != nil {
+			_ = n.relay.Close() // it has no errors worth telling at the end
+		}
+		if n.discovery != nil {
+			_ = n.discovery.Close() // likewise: what could not be withdrawn it has logged
+		}
+		peers.Wait()
+		if n.listener != nil {
+			_ = n.listener.Close() // the server has closed it if it ever served
+		}
+		if n.lock != nil {
+			_ = n.lock.Unlock() // ends with the process anyway
+		}
+	})
+}
+
+// Addr is the address of HTTP and WebSocket.
+func (n *Node) Addr() *net.TCPAddr { return n.listener.Addr().(*net.TCPAddr) }
+
+// ID is the mediator's id.
+func (n *Node) ID() ident.MediatorID { return n.discovery.ID() }
+
+// DHTAddrs are the multiaddrs under which other mediators reach this one.
+func (n *Node) DHTAddrs() []string { return n.discovery.Addrs() }
+
+// Status is a moment of a mediator, for people.
+type Status struct {
+	Sessions  int // open WebSockets
+	Peers     int // that have shaken hands
+	Swarms    int // contents that anyone here seeds or waits for
+	Discovery discovery.Status
+	Relay     relay.Status
+}
+
+// Status returns how things are.
+func (n *Node) Status() Status {
+	counts := n.router.Counts()
+	return Status{n.server.Sessions(), counts.Peers, counts.Swarms, n.discovery.Status(), n.relay.Status()}
+}
+
+// DefaultDataDir is where the key is kept if nothing else is said.
+func DefaultDataDir() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "p2pcdn", "mediator")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "share", "p2pcdn", "mediator")
+	}
+	return filepath.Join(".", "p2pcdn-mediator")
+}

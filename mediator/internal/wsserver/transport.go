@@ -1,0 +1,100 @@
+package wsserver
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	//lint:ignore SA1019 the project's dependency by decision; its successor is a change of this room alone
+	"nhooyr.io/websocket"
+
+	"p2pcdn/common/mediation"
+)
+
+// closeTime bounds how long the other side has to answer that the connection closes.
+const closeTime = time.Second
+
+// transport is a WebSocket as a [session.Transport].
+type transport struct {
+	ws  *websocket.Conn
+	tcp net.Conn // beneath it: the only thing that can be closed at once while a write is stuck
+}
+
+// accept upgrades the request to a WebSocket. Where it fails the client has been answered.
+func accept(w http.ResponseWriter, r *http.Request) (*transport, error) {
+	hijacker := &hijacker{ResponseWriter: w}
+	ws, err := websocket.Accept(hijacker, r, &websocket.AcceptOptions{
+		InsecureSkipVerify: true, // pages of every origin may use a mediator
+		CompressionMode:    websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(-1) // Read has its own, which lets the peer be told
+	return &transport{ws, hijacker.tcp}, nil
+}
+
+// hijacker remembers the connection that is taken over.
+type hijacker struct {
+	http.ResponseWriter
+	tcp net.Conn
+}
+
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	tcp, buffer, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.tcp = tcp
+	return tcp, buffer, err
+}
+
+// Read implements [session.Transport].
+func (t *transport) Read(ctx context.Context) ([]byte, error) {
+	kind, frame, err := t.ws.Reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(frame, mediation.MaxMessageSize+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > mediation.MaxMessageSize:
+		return nil, &mediation.Error{Code: mediation.CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes", mediation.MaxMessageSize)}
+	case kind != websocket.MessageText:
+		return nil, &mediation.Error{Code: mediation.CodeBadMessage, Message: "a message is a text frame, not a binary one"}
+	}
+	return text, nil
+}
+
+// Write implements [session.Transport].
+func (t *transport) Write(ctx context.Context, text []byte) error {
+	return t.ws.Write(ctx, websocket.MessageText, text)
+}
+
+// Ping implements [session.Transport].
+func (t *transport) Ping(ctx context.Context) error { return t.ws.Ping(ctx) }
+
+// Close implements [session.Transport].
+func (t *transport) Close(reason mediation.ErrorCode) {
+	if reason == "" {
+		_ = t.tcp.Close() // whoever closed it before us has the same wish
+		_ = t.ws.CloseNow()
+		return
+	}
+	impatient := time.AfterFunc(closeTime, func() { _ = t.tcp.Close() })
+	defer impatient.Stop()
+	_ = t.ws.Close(status(reason), string(reason)) // an answer that does not come changes nothing
+}
+
+// status is the WebSocket's close status for a reason (RFC 6455, section 7.4.1).
+func status(reason mediation.ErrorCode) websocket.StatusCode {
+	switch reason {
+	case mediation.CodeGoingAway:
+		return websocket.StatusGoingAway
+	case mediation.CodeMessageTooBig:
+		return websocket.StatusMessageTooBig
+	}
+	return websocket.StatusPolicyViolation
+}

@@ -1,0 +1,50 @@
+// Command mediator introduces peers to each other so that they can exchange
+// content directly. Volunteers run it; it needs no other service.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set when compile.sh builds a release.
+var version = "development"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it could not start, or serving failed
+	exitUsage  = 2 // the arguments are wrong
+)
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	command := newCommand(stdout, stderr)
+	command.SetArgs(args)
+	err := command.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitOK
+	case isUsage(err):
+		fmt.Fprintf(stderr, "mediator: %v\nTry 'mediator --help'.\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(stderr, "mediator: %v\n", err)
+		return exitFailed
+	}
+}
+
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
