@@ -1,0 +1,114 @@
+package strict_test
+
+import (
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"p2pcdn/common/strict"
+)
+
+func TestObject(t *testing.T) {
+	nested := func(depth int) string {
+		return `{"a":` + strings.Repeat("[", depth-1) + strings.Repeat("]", depth-1) + `}`
+	}
+	for text, want := range map[string]bool{
+		`{}`: true, " \t\r\n{} ": true, `{"a":1,"a":null}`: true, `{"":{}}`: true,
+		``: false, `null`: false, `[]`: false, `"{}"`: false, `1`: false, `{}{}`: false, `{} x`: false, `{`: false, "\ufeff{}": false,
+		"{\"a\":\"\xff\"}": false, "{\"a\":\"\xed\xa0\x80\"}": false,
+		`{"a":"\ud83d\ude00"}`: true, `{"a":"\\ud83d"}`: true, `{"a":"\\\\ud83d\u005cud83d"}`: true,
+		`{"a":"\ud83d"}`: false, `{"a":"\ude00\ud83d"}`: false, `{"a":"\ud83d\u0041"}`: false, `{"\uDFFF":1}`: false, `{"a":"\\\ud83d"}`: false, `{"a":"\ud83d\`: false, `{"a":"\ud83d\ude0`: false, `{"a":"\`: false, `{"a":"\u+123"}`: false,
+		nested(strict.MaxDepth): true, nested(strict.MaxDepth + 1): false,
+		`{"a":"` + strings.Repeat("[{", 99) + `"}`: true, `{"a":[` + strings.Repeat("[],", 99) + `1]}`: true,
+		`{"a":` + strings.Repeat("[", 1_000_000): false,
+	} {
+		if fields, ok := strict.Object([]byte(text)); ok != want || !ok && fields != nil {
+			t.Errorf("%.80s: %v", text, ok)
+		}
+	}
+	fields, _ := strict.Object([]byte(`{"a":1, "\u0061" : [ 2 ] ,"A":3}`))
+	if want := map[string]json.RawMessage{"a": json.RawMessage("[ 2 ]"), "A": json.RawMessage("3")}; !reflect.DeepEqual(fields, want) {
+		t.Errorf("%s", fields)
+	}
+}
+
+func TestValues(t *testing.T) {
+	for _, raw := range []string{`null`, `true`, `"a"`, `1`, `[]`, `{}`} {
+		_, isText := strict.Text(json.RawMessage(raw))
+		_, isInt := strict.Int(json.RawMessage(raw))
+		_, isList := strict.List(json.RawMessage(raw))
+		_, isObject := strict.Fields(json.RawMessage(raw))
+		got := map[string]bool{`"a"`: isText, `1`: isInt, `[]`: isList, `{}`: isObject}
+		for of, ok := range got {
+			if ok != (of == raw) {
+				t.Errorf("%s is read as if it were %s", raw, of)
+			}
+		}
+	}
+	if _, ok := strict.Text(nil); ok {
+		t.Error("nothing is a text")
+	}
+	for raw, want := range map[string]int64{
+		`0`: 0, `-0`: 0, `-0.0`: 0, `1e3`: 1000, `1000.0`: 1000, `10E-1`: 1, `1e-400`: 0, `-5`: -5,
+		`9007199254740991`: 1<<53 - 1, `-9007199254740991`: 1 - 1<<53, `9007199254740990.9999`: 1<<53 - 1,
+	} {
+		if got, ok := strict.Int(json.RawMessage(raw)); !ok || got != want {
+			t.Errorf("%s is %d, %v", raw, got, ok)
+		}
+	}
+	for _, raw := range []string{`0.5`, `1e-5`, `1e400`, `-1e400`, `9007199254740992`, `9007199254740993`, `-9007199254740992`, `1e300`} {
+		if got, ok := strict.Int(json.RawMessage(raw)); ok {
+			t.Errorf("%s is %d", raw, got)
+		}
+	}
+}
+
+func TestEncode(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                            `""`,
+		"<&>\u2028\u2029\u007fä😀/":    "\"<&>\u2028\u2029\u007fä😀/\"",
+		"\"\\\b\f\n\r\t\x00\x1f":      `"\"\\\b\f\n\r\t\u0000\u001f"`,
+		`\u2028 \\u2028` + "\\\u2028": "\"\\\\u2028 \\\\\\\\u2028\\\\\u2028\"",
+	} {
+		if got := string(strict.Encode(text)); got != want {
+			t.Errorf("%q becomes %s instead of %s", text, got, want)
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		var text string
+		for range random.IntN(20) {
+			text += string([]rune{'\\', 'u', '2', '0', '8', '9', '"', '\u2028', '\u2029', '\n', rune(random.IntN(0xd800))}[random.IntN(11)])
+		}
+		encoded := strict.Encode(map[string]string{text: text})
+		var again map[string]string
+		if err := json.Unmarshal(encoded, &again); err != nil || again[text] != text {
+			t.Fatalf("%q became %s, %v", text, encoded, err)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("what cannot be encoded was")
+		}
+	}()
+	strict.Encode(math.NaN())
+}
+
+func TestClip(t *testing.T) {
+	for _, test := range []struct {
+		text  string
+		limit int
+		want  string
+	}{
+		{"", 0, ""}, {"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aä", 2, "a"}, {"aä", 3, "aä"}, {"a😀", 4, "a"}, {"ä", 0, ""},
+		{"a\xffb", 9, "a\uFFFDb"}, {"a\xffb", 4, "a\uFFFD"}, {"a\xff", 3, "a"},
+	} {
+		if got := strict.Clip(test.text, test.limit); got != test.want || !utf8.ValidString(got) {
+			t.Errorf("%q at %d is %q", test.text, test.limit, got)
+		}
+	}
+}
