@@ -90,7 +90,9 @@ func newHost(t *testing.T, options ...libp2p.Option) host.Host {
 	t.Helper()
 	h, err := libp2p.New(append([]libp2p.Option{
 		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"),
-		libp2p.Transport(tcp.NewTCPTransport),
+		// As discovery's host: with one port for both directions, two sides that
+		// dial each other at the same moment can get one connection with two clients.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.ForceReachabilityPublic(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 	}, options...)...)
@@ -374,6 +376,7 @@ func TestWritingKeepsAStreamAlive(t *testing.T) {
 // stranger is the other end of a stream to a Relay, without a Relay.
 type stranger struct {
 	t      *testing.T
+	to     *node
 	stream network.Stream
 }
 
@@ -386,7 +389,7 @@ func dial(t *testing.T, n *node, h host.Host) stranger {
 	}
 	t.Cleanup(func() { _ = stream.Reset() })
 	_ = stream.SetDeadline(time.Now().Add(testDeadline))
-	return stranger{t, stream}
+	return stranger{t, n, stream}
 }
 
 func (s stranger) send(message mediation.Message) {
@@ -424,13 +427,16 @@ func (s stranger) wantEnd() {
 	}
 }
 
+// shakeHands returns when the Relay sends on the stream too.
 func (s stranger) shakeHands(as ident.MediatorID) {
 	s.t.Helper()
+	before := s.to.relay.Status().Streams
 	s.send(mediation.Replication{MediatorID: as})
 	message, err := s.read()
 	if _, ok := message.(mediation.Established); err != nil || !ok {
 		s.t.Fatalf("got %v, %v, want established", message, err)
 	}
+	eventually(s.t, "the stream counts", func() bool { return s.to.relay.Status().Streams > before })
 }
 
 func TestHandshakeRefused(t *testing.T) {
