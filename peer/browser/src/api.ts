@@ -11,12 +11,12 @@ import type { MediatorState } from "./signaling.ts";
 /**
  * Where a content stands.
  *
- *     seeding:     hashing → seeding
+ *     seeding:     hashing → connecting → seeding (the mediator has stored the announce)
  *     downloading: searching → connecting → downloading → complete
  *
- * "idle" is a page's own start, before there is a content. A download may fall
- * back from "downloading" to "searching" when its last peer leaves. A complete
- * content goes on being served while the page lives. "failed" is final.
+ * "idle" is a page's own start, before there is a content, and what stop() leaves. A
+ * download falls back from "downloading" to "searching" when its last peer leaves. A
+ * complete content goes on being served while the page lives. "failed" is final.
  */
 export type State =
   | "idle"
@@ -102,6 +102,8 @@ export type ClientErrorCode =
   | "content_unreadable" // the file that is seeded changed, or cannot be read any more
   | "store_failed" // a verified piece could not be kept
   | "unknown_file" // no info dictionary has this file name
+  | "duplicate_name" // two info dictionaries have the same file name
+  | "overloaded" // the page has as many contents as it may
   | "stopped" // stop() or close() was called before the content was complete
   | "callback_failed" // a function of the page threw
   | "unsupported"; // the browser has no WebRTC or no WebSocket
@@ -121,7 +123,7 @@ export class CdnError extends Error {
 /** The events of a content, with what each carries. */
 export interface ContentEvents {
   state: State;
-  /** At most ten times a second, and whenever a piece count reaches its end. */
+  /** At most ten times a second, and at the end. */
   progress: Progress;
   /** A peer came, went, or opened its channel. Bytes and pieces of it: ask `peers` again. */
   peers: readonly PeerStatus[];
@@ -165,7 +167,7 @@ export interface Content {
   /** The same text without its scheme: what stands after # in a page's address. */
   fragment(mediators?: readonly string[]): string | null;
   on<E extends keyof ContentEvents>(event: E, fn: (value: ContentEvents[E]) => void): Off;
-  /** Leaves the content: tells its peers and the mediator. What was not complete rejects with "stopped". */
+  /** Leaves the content: tells its peers and the mediator. Where it is not complete, `done` rejects with "stopped". */
   stop(): void;
 }
 

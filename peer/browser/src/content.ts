@@ -32,6 +32,7 @@ export {
   encodeInfo,
   geometryOf,
   hasPieceHashes,
+  isMediaType,
   parseInfo,
   pieceHash,
   toDictionary,

@@ -51,7 +51,6 @@ export interface SignalingEvents {
 }
 
 export interface SignalingConfig {
-  readonly mediators: readonly string[];
   readonly openSocket: OpenSocket;
   readonly clock: Clock;
   /** In [0, 1): spreads attempts over time. */
@@ -87,7 +86,7 @@ const maxFormerIDs = 16;
 
 export class Signaling {
   readonly #config: SignalingConfig;
-  readonly #mediators: string[]; // the first is the current or next one; bounded by maxMediators
+  readonly #mediators: string[] = []; // the first is the current or next one; bounded by maxMediators
   readonly #announces = new Map<FullHash, { confirmed: boolean }>(); // what we seed
   readonly #lookups = new Map<FullHash, { answered: boolean }>(); // what we look for
   readonly #ownIDs: PeerID[] = []; // the last is the present one; bounded by maxFormerIDs
@@ -100,11 +99,9 @@ export class Signaling {
   #timer: Cancel = () => {};
   #resend: Cancel | null = null;
 
-  /** It connects with start(). */
+  /** It knows no mediator yet, and connects with start(). */
   constructor(config: SignalingConfig) {
     this.#config = config;
-    this.#mediators = [];
-    this.addMediators(config.mediators);
   }
 
   get state(): MediatorState {
@@ -121,7 +118,7 @@ export class Signaling {
     return this.#mediators[0] ?? null;
   }
 
-  /** Begins to connect, if there is a mediator to connect to and it did not begin yet. */
+  /** Begins to connect, if there is a mediator to connect to and that did not begin yet. */
   start(): void {
     if (this.#state === "closed" && this.#mediators.length > 0) this.#connect();
   }

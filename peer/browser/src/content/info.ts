@@ -125,7 +125,7 @@ export function validateInfo(info: Info): void {
   if (info.fileName !== "" && !plainFileName(info.fileName)) {
     throw new ContentError("bad_file_name", `file_name must be a plain file name of at most ${maxFileName} bytes`);
   }
-  if (info.contentType !== "" && (info.contentType.length > maxContentType || !mediaType.test(info.contentType))) {
+  if (info.contentType !== "" && !isMediaType(info.contentType)) {
     throw new ContentError("bad_content_type", "content_type must be a media type such as image/png");
   }
   const geometry = geometryOf(info);
@@ -144,6 +144,11 @@ export function validateInfo(info: Info): void {
 
 // type "/" subtype with optional parameters, all printable ASCII (RFC 9110, 8.3.1).
 const mediaType = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+\/[A-Za-z0-9!#$%&'*+.^_`|~-]+( *;[ -~]*)?$/;
+
+/** Whether the text is a media type that an info dictionary may have. */
+export function isMediaType(text: string): boolean {
+  return text.length <= maxContentType && mediaType.test(text);
+}
 
 /**
  * Whether the name can be created in a folder without leaving it, on any common

@@ -1,0 +1,405 @@
+/**
+ * The engine of a page: one connection to a mediator, peer connections that all
+ * contents share, and the contents. Everything that it needs of the browser is handed in
+ * by ClientSeams, so that tests run whole networks of clients in memory.
+ */
+
+import { CdnError, type ClientEvents, type ClientOptions, type Content, type Off, type SeedOptions } from "./api.ts";
+import { type Clock, pageClock } from "./clock.ts";
+import {
+  ContentError,
+  DefaultPieceLength,
+  type FullHash,
+  Geometry,
+  geometryOf,
+  type Info,
+  type InfoDictionary,
+  infoOfLink,
+  isMediaType,
+  parseInfo,
+  parseLink,
+  sum,
+  validateInfo,
+} from "./content.ts";
+import { Emitter } from "./emitter.ts";
+import type { PeerID, RandomBytes } from "./ident.ts";
+import { type ErrorMessage, type ICEServer, Path } from "./mediation.ts";
+import { type Exchange, Peer } from "./peer.ts";
+import { type Connect, connector, parseSignal } from "./rtc.ts";
+import { type OpenSocket, openWebSocket, Signaling } from "./signaling.ts";
+import { BlobStore, MemoryStore } from "./store.ts";
+import { Transfer } from "./transfer.ts";
+import { Bits } from "./wire.ts";
+
+/** What a client needs of the browser. */
+export interface ClientSeams {
+  readonly clock: Clock;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly randomBytes: RandomBytes;
+  readonly openSocket: OpenSocket;
+  /** null where the browser has no WebRTC. */
+  readonly connect: Connect | null;
+}
+
+/** The browser itself. */
+export function browserSeams(): ClientSeams {
+  const supported = typeof RTCPeerConnection === "function" && typeof WebSocket === "function";
+  return {
+    clock: pageClock,
+    random: Math.random,
+    randomBytes: (into) => void crypto.getRandomValues(into),
+    openSocket: openWebSocket,
+    connect: supported ? connector(pageClock, (configuration) => new RTCPeerConnection(configuration)) : null,
+  };
+}
+
+/** Eight peers fill any visitor's line; more only cost connections. */
+const defaultPeersDownloading = 8;
+
+/** What a visitor's uplink can share before each part gets too small. */
+const defaultPeersServing = 32;
+
+/** Chromium allows 500 RTCPeerConnections a page, but each costs memory and a socket. */
+const defaultConnections = 48;
+
+/** How many contents a page may have at a time: as many numbers as the wire protocol has would be 65536. */
+const maxContents = 4096;
+
+/**
+ * The mediators of a page where it is told of none: `?mediator=` parameters of its
+ * address, or else the mediator that served the page, `ws(s)://<host>/mediation`; behind
+ * them those of the link after #, if there is one.
+ */
+export function defaultMediators(location: { readonly href: string }): string[] {
+  const url = new URL(location.href);
+  const named = url.searchParams.getAll("mediator");
+  const own = /^https?:$/.test(url.protocol) ? [`${url.protocol.replace("http", "ws")}//${url.host}${Path}`] : [];
+  const mediators = named.length > 0 ? named : own;
+  return [...new Set([...mediators, ...linkMediators(url.hash)])];
+}
+
+function linkMediators(hash: string): readonly string[] {
+  try {
+    return hash.length > 1 ? parseLink(hash).mediators : [];
+  } catch {
+    return []; // no link; whoever asked for the content says so
+  }
+}
+
+/** One page's part in the network. */
+export class Client {
+  readonly #seams: ClientSeams;
+  readonly #options: ClientOptions;
+  readonly #signaling: Signaling;
+  readonly #events: Emitter<ClientEvents>;
+  readonly #transfers = new Map<FullHash, Transfer>(); // bounded by maxContents
+  readonly #hashing = new Map<Transfer, AbortController>();
+  readonly #peers = new Map<PeerID, Peer>(); // bounded by maxConnections
+  readonly #openedAt: { mediator_open?: number; established?: number } = {}; // for the timelines
+  #given: readonly string[]; // the mediators that were given or derived, until #start
+  #iceOverride: readonly RTCIceServer[] | null;
+  #iceServers: readonly ICEServer[] = []; // as the mediator names them
+  #number = 0; // the last content number that was given
+  #closed = false;
+  #allEnded: (() => void) | null = null; // resolves close()
+
+  /** It begins to connect to a mediator at once. Nothing throws here: what cannot work is told by get and seed. */
+  constructor(options: ClientOptions = {}, seams: ClientSeams = browserSeams()) {
+    this.#options = options;
+    this.#seams = seams;
+    this.#iceOverride = options.iceServers ?? null;
+    this.#events = new Emitter((error) => {
+      if (typeof reportError === "function") reportError(error);
+    });
+    this.#given = options.mediators ?? (typeof location === "object" ? defaultMediators(location) : []);
+    this.#signaling = new Signaling({
+      ...seams,
+      events: {
+        state: (url, state) => this.#events.emit("mediator", { url, state }),
+        opened: () => this.#reached("mediator_open"),
+        established: (iceServers) => {
+          this.#iceServers = iceServers;
+          this.#reached("established");
+        },
+        announced: (hash) => this.#transfers.get(hash)?.announceStored(),
+        peers: (hash, peers) => this.#transfers.get(hash)?.named(peers),
+        signal: (hash, from, data) => this.#signalled(hash, from, data),
+        refused: (error) => this.#refused(error),
+        trouble: (message) => this.#tell(new CdnError("mediator_unreachable", message)),
+      },
+    });
+    seams.clock.after(0, () => this.#start()); // so that who listens right after the construction hears it
+  }
+
+  /** Our peer id at the present mediator; null while there is none. It changes with every connection. */
+  get peerID(): string | null {
+    return this.#signaling.peerID;
+  }
+
+  /** The contents that are seeded or downloaded, in the order in which they became known. */
+  get contents(): readonly Content[] {
+    return [...this.#transfers.values()];
+  }
+
+  on<E extends keyof ClientEvents>(event: E, fn: (value: ClientEvents[E]) => void): Off {
+    return this.#events.on(event, fn);
+  }
+
+  /** The ICE servers to use from now on, in place of those that the mediator names; null: the mediator's again. */
+  overrideICEServers(servers: readonly RTCIceServer[] | null): void {
+    this.#iceOverride = servers;
+  }
+
+  /**
+   * Seeds a file: hashes it, announces it, and serves it while the page lives. Throws a
+   * CdnError where the page cannot take part ("unsupported", "no_mediator", "stopped");
+   * what goes wrong with the file is told by the content. A content of the same hash is
+   * replaced.
+   */
+  seed(file: Blob, options: SeedOptions = {}): Content {
+    this.#start();
+    this.#checkReady();
+    const name = options.name ?? ("name" in file && typeof file.name === "string" ? file.name : "");
+    const transfer = new Transfer(this.#host, "hashing", name, file.size);
+    this.#carryPhases(transfer);
+    const abort = new AbortController();
+    this.#hashing.set(transfer, abort);
+    void this.#hash(transfer, file, name, options, abort.signal);
+    return transfer;
+  }
+
+  /**
+   * Downloads a content, and serves it while the page lives. The source is an info
+   * dictionary (an object, or its JSON) or a link (with or without its scheme, or a whole
+   * page address). Throws a ContentError where it is malformed, and a CdnError where the
+   * page cannot take part. A content that is there already is returned as it is.
+   */
+  get(source: string | InfoDictionary): Content {
+    const { info, mediators } = readSource(source);
+    this.#start(mediators);
+    this.#checkReady();
+    const known = this.#transfers.get(info.fullHash);
+    if (known !== undefined) return known;
+    const transfer = new Transfer(this.#host, "searching", info.fileName, info.totalLength);
+    this.#carryPhases(transfer);
+    this.#begin(transfer, info, null);
+    return transfer;
+  }
+
+  /**
+   * Leaves everything: contents end, peers and the mediator are told. Resolves when
+   * every connection is closed. The client is of no use afterwards.
+   */
+  async close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      for (const transfer of [...this.#hashing.keys(), ...this.#transfers.values()]) transfer.stop();
+      for (const peer of [...this.#peers.values()]) peer.close();
+      this.#signaling.close();
+    }
+    if (this.#peers.size > 0) {
+      await new Promise<void>((resolve) => {
+        const before = this.#allEnded;
+        this.#allEnded = () => {
+          before?.();
+          resolve();
+        };
+      });
+    }
+  }
+
+  // Inside.
+
+  /** What the transfers see of us. */
+  get #host(): ConstructorParameters<typeof Transfer>[0] {
+    return {
+      clock: this.#seams.clock,
+      random: this.#seams.random,
+      maxPeersDownloading: this.#options.maxPeersDownloading ?? defaultPeersDownloading,
+      maxPeersServing: this.#options.maxPeersServing ?? defaultPeersServing,
+      announce: (hash) => this.#signaling.announce(hash),
+      getPeers: (hash) => this.#signaling.getPeers(hash),
+      found: (hash) => this.#signaling.found(hash),
+      reach: (id, hash) => this.#reach(id, hash),
+      ended: (transfer) => this.#transferEnded(transfer),
+    };
+  }
+
+  /** Connects to a mediator, if that did not begin yet; those that were given go before others. */
+  #start(others: readonly string[] = []): void {
+    if (this.#closed || this.#seams.connect === null) return;
+    this.#signaling.addMediators(this.#given);
+    this.#given = [];
+    this.#signaling.addMediators(others);
+    this.#signaling.start();
+  }
+
+  #checkReady(): void {
+    if (this.#closed) throw new CdnError("stopped", "the client is closed");
+    if (this.#seams.connect === null) throw new CdnError("unsupported", "this browser has no WebRTC or no WebSocket");
+    if (this.#signaling.mediator === null) {
+      throw new CdnError("no_mediator", "no mediator is known: name one as ws://host:port/mediation or wss://…");
+    }
+    if (this.#transfers.size + this.#hashing.size >= maxContents) {
+      throw new CdnError("overloaded", `a page has at most ${maxContents} contents`);
+    }
+  }
+
+  async #hash(transfer: Transfer, file: Blob, name: string, options: SeedOptions, signal: AbortSignal): Promise<void> {
+    try {
+      const pieceLength = options.pieceLength ?? DefaultPieceLength(file.size);
+      const geometry = new Geometry(file.size, pieceLength);
+      const summary = await sum(geometry, file, { signal, progress: (bytes) => transfer.hashed(bytes) });
+      if (transfer.ended) return;
+      const info: Info = {
+        ...summary,
+        fileName: name,
+        contentType: options.type ?? (isMediaType(file.type) ? file.type : ""),
+        totalLength: file.size,
+        pieceLength,
+      };
+      validateInfo({ ...info, pieceHashes: null }); // of the names; the hashes are our own
+      this.#hashing.delete(transfer);
+      this.#transfers.get(info.fullHash)?.stop();
+      this.#begin(transfer, info, file);
+    } catch (error) {
+      transfer.fail(
+        error instanceof ContentError
+          ? new CdnError(error.code, error.message, { cause: error })
+          : new CdnError("content_unreadable", `the file cannot be read: ${(error as Error).message}`, { cause: error }),
+      );
+    }
+  }
+
+  #begin(transfer: Transfer, info: Info, file: Blob | null): void {
+    this.#transfers.set(info.fullHash, transfer);
+    const geometry = geometryOf(info);
+    if (file === null) {
+      transfer.begin(info, this.#freeNumber(), new MemoryStore(geometry, info.contentType));
+    } else {
+      const typed = file.slice(0, file.size, info.contentType);
+      transfer.begin(info, this.#freeNumber(), new BlobStore(geometry, typed), Bits.full(geometry.pieces));
+    }
+  }
+
+  /** A content number that no content has; there are more of them than contents. */
+  #freeNumber(): number {
+    const taken = new Set([...this.#transfers.values()].map(({ number }) => number));
+    do {
+      this.#number = (this.#number % 0xffff) + 1;
+    } while (taken.has(this.#number));
+    return this.#number;
+  }
+
+  #transferEnded(transfer: Transfer): void {
+    this.#hashing.get(transfer)?.abort();
+    if (this.#hashing.delete(transfer)) return;
+    if (this.#transfers.get(transfer.hash) !== transfer) return;
+    this.#transfers.delete(transfer.hash);
+    this.#signaling.finish(transfer.hash);
+  }
+
+  #exchange(hash: FullHash): Exchange | undefined {
+    return this.#transfers.get(hash);
+  }
+
+  /** The connection to the peer, which is called if there is none; null where there is no room, or no mediator now. */
+  #reach(id: PeerID, hash: FullHash): Peer | null {
+    const known = this.#peers.get(id);
+    if (known !== undefined) return known.state === "closed" ? null : known;
+    return this.#connect(id, hash, true);
+  }
+
+  #connect(id: PeerID, hash: FullHash, outgoing: boolean): Peer | null {
+    const local = this.#signaling.peerID;
+    const { connect, clock } = this.#seams;
+    const most = this.#options.maxConnections ?? defaultConnections;
+    if (connect === null || local === null || this.#peers.size >= most) return null;
+    const peer = new Peer(
+      { clock, exchange: (of) => this.#exchange(of), ended: (gone) => this.#peerEnded(gone) },
+      id,
+      hash,
+      outgoing,
+    );
+    this.#peers.set(id, peer);
+    peer.begin(
+      connect({
+        local,
+        remote: id,
+        offerer: outgoing,
+        iceServers: this.#iceOverride ?? this.#iceServers,
+        handler: {
+          // A mediator that was lost in between knows us by another id: the attempt runs out.
+          signal: (data) => void this.#signaling.signal(hash, id, data),
+          phase: (phase) => peer.phase(phase),
+          opened: (maxFrame) => peer.opened(maxFrame),
+          frame: (frame) => peer.frame(frame),
+          drained: () => peer.drained(),
+          closed: (code, message) => peer.closed(code, message),
+        },
+      }),
+    );
+    return peer;
+  }
+
+  #peerEnded(peer: Peer): void {
+    this.#peers.delete(peer.id);
+    if (this.#closed) {
+      if (this.#peers.size === 0) this.#allEnded?.();
+      return;
+    }
+    for (const transfer of [...this.#transfers.values()]) transfer.roomMade();
+  }
+
+  #signalled(hash: FullHash, from: PeerID, data: string): void {
+    const signal = parseSignal(data);
+    if (signal === null) return;
+    let peer: Peer | null | undefined = this.#peers.get(from);
+    // Only an offer begins something, and only for a content that is here.
+    if (peer === undefined && signal.type === "offer" && this.#transfers.has(hash)) {
+      peer = this.#connect(from, hash, false);
+    }
+    peer?.conn?.signal(signal);
+  }
+
+  /** The mediator refused something: it is told to the content that it is about. */
+  #refused({ code, message, fullHash, peerID }: ErrorMessage): void {
+    const error = new CdnError(code, message);
+    if (code === "peer_not_found" && peerID !== undefined) {
+      // Nobody will answer: no need to wait until the attempt runs out.
+      const peer = this.#peers.get(peerID);
+      if (peer?.state === "connecting") peer.close("lost", "the mediator does not know it any more");
+      return;
+    }
+    const transfer = fullHash === undefined ? undefined : this.#transfers.get(fullHash);
+    if (transfer !== undefined) transfer.tell(error);
+    else this.#tell(error);
+  }
+
+  #tell(error: CdnError): void {
+    this.#events.emit("error", error);
+  }
+
+  #reached(phase: "mediator_open" | "established"): void {
+    const now = this.#seams.clock.now();
+    this.#openedAt[phase] = now;
+    for (const transfer of [...this.#hashing.keys(), ...this.#transfers.values()]) transfer.reached(phase, now);
+  }
+
+  /** What was reached before the content began counts for it, too. */
+  #carryPhases(transfer: Transfer): void {
+    if (this.#signaling.state !== "established") return;
+    for (const phase of ["mediator_open", "established"] as const) {
+      const at = this.#openedAt[phase];
+      if (at !== undefined) transfer.reached(phase, at);
+    }
+  }
+}
+
+function readSource(source: string | InfoDictionary): { info: Info; mediators: readonly string[] } {
+  if (typeof source !== "string") return { info: parseInfo(JSON.stringify(source)), mediators: [] };
+  if (source.trimStart().startsWith("{")) return { info: parseInfo(source), mediators: [] };
+  const link = parseLink(source);
+  return { info: infoOfLink(link), mediators: link.mediators };
+}

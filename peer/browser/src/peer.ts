@@ -1,0 +1,321 @@
+/**
+ * One remote peer and the connection to it, which all contents share. Hands each
+ * frame to the content that its number stands for, and serves the peer's requests as the
+ * channel drains.
+ */
+
+import type { Bytes } from "./bytes.ts";
+import type { Cancel, Clock } from "./clock.ts";
+import type { FullHash } from "./content.ts";
+import type { PeerID } from "./ident.ts";
+import { type Conn, type ConnPhase, type EndCode, HighWater } from "./rtc.ts";
+import {
+  type Block,
+  decode,
+  encode,
+  type Frame,
+  FrameError,
+  type Handshake,
+  MaxRequests,
+  type NumberedFrame,
+  Reason,
+  sameBlock,
+} from "./wire.ts";
+
+/** What a peer needs of a content. */
+export interface Exchange {
+  readonly hash: FullHash;
+  /** The channel is open, and we want the peer for this content. */
+  attach(peer: Peer): void;
+  /** The peer's handshake came; false where the content takes no more peers. */
+  greeted(peer: Peer): boolean;
+  /** A frame of the content came. */
+  received(peer: Peer, frame: Frame): void;
+  /** The connection is gone. */
+  detach(peer: Peer, code: EndCode, message: string): void;
+  /** Reads a block to be sent; rejects where it cannot be read. */
+  read(block: Block): Promise<Bytes>;
+  /** A block went to the peer. */
+  served(peer: Peer, bytes: number): void;
+  phase(phase: ConnPhase | "channel_open"): void;
+  /** What is known of the peer changed. */
+  peerChanged(): void;
+}
+
+/** What a peer needs of the client. */
+export interface PeerHost {
+  readonly clock: Clock;
+  /** The content of that hash, if there is one. */
+  exchange(hash: FullHash): Exchange | undefined;
+  /** The connection ended, last of all. */
+  ended(peer: Peer): void;
+}
+
+/** How long a connection that no content uses is kept, in ms: long enough for the next file of a page. */
+const idleTimeout = 30_000;
+
+/** How often the round trip is measured, in ms. */
+const rttInterval = 5_000;
+
+/** Bounds the contents that a peer may have with us. */
+const maxNumbers = 4096;
+
+/** A request of the peer that waits to be served. */
+interface Upload {
+  readonly exchange: Exchange;
+  readonly number: number;
+  readonly block: Block;
+  void: boolean; // the content ended: no answer is due
+}
+
+export class Peer {
+  readonly id: PeerID;
+  /** The content that its signals are about. */
+  readonly hash: FullHash;
+  /** Whether we called it. */
+  readonly outgoing: boolean;
+  readonly #host: PeerHost;
+  #conn: Conn | null = null; // set once, by begin
+  #state: "connecting" | "open" | "closed" = "connecting";
+  #maxFrame = 0; // bytes; once open
+  #rtt: number | undefined;
+  readonly #waiting = new Set<Exchange>(); // contents that want it once it is open
+  readonly #attached = new Set<Exchange>(); // contents whose swarm has it
+  /** The peer's content numbers. left: goodbye was said, so what still comes is void. Bounded by maxNumbers. */
+  readonly #numbers = new Map<number, { readonly hash: FullHash; left: boolean }>();
+  #uploads: Upload[] = []; // oldest first; bounded by MaxRequests
+  #serving: Upload | null = null; // that is being read
+  #idle: Cancel = () => {};
+  #measure: Cancel = () => {};
+
+  constructor(host: PeerHost, id: PeerID, hash: FullHash, outgoing: boolean) {
+    this.#host = host;
+    this.id = id;
+    this.hash = hash;
+    this.outgoing = outgoing;
+  }
+
+  /** Takes the connection, whose handler must call the methods below. */
+  begin(conn: Conn): void {
+    this.#conn = conn;
+  }
+
+  get state(): "connecting" | "open" | "closed" {
+    return this.#state;
+  }
+
+  /** The largest frame, in bytes, that the channel carries. */
+  get maxFrame(): number {
+    return this.#maxFrame;
+  }
+
+  /** The round trip in ms, once it was measured. */
+  get rtt(): number | undefined {
+    return this.#rtt;
+  }
+
+  get conn(): Conn | null {
+    return this.#conn;
+  }
+
+  /** Wants the peer for a content: attach comes at once where it is open, and else once it is. */
+  want(exchange: Exchange): void {
+    if (this.#state === "open") exchange.attach(this);
+    else if (this.#state === "connecting") this.#waiting.add(exchange);
+  }
+
+  /** Says that the content's swarm has the peer. */
+  join(exchange: Exchange): void {
+    this.#waiting.delete(exchange);
+    this.#attached.add(exchange);
+    this.#idle();
+  }
+
+  /** Says that the content's swarm has the peer no more; its requests are void. */
+  part(exchange: Exchange): void {
+    this.#waiting.delete(exchange);
+    this.#attached.delete(exchange);
+    this.#uploads = this.#uploads.filter((upload) => upload.exchange !== exchange);
+    if (this.#serving?.exchange === exchange) this.#serving.void = true;
+    if (this.#waiting.size + this.#attached.size === 0) this.#rest();
+  }
+
+  /** Whether any other content uses the peer. */
+  usedBeside(exchange: Exchange): boolean {
+    return [...this.#waiting, ...this.#attached].some((other) => other !== exchange);
+  }
+
+  send(frame: Frame): void {
+    if (this.#state !== "open") return;
+    if (frame.type === "goodbye") this.#leave(frame.fullHash);
+    this.#conn?.send(encode(frame));
+  }
+
+  /** Serves a request when its turn comes. What comes above MaxRequests is rejected. */
+  upload(exchange: Exchange, number: number, block: Block): void {
+    if (this.#uploads.length >= MaxRequests) return this.send({ type: "reject", number, ...block });
+    this.#uploads.push({ exchange, number, block, void: false });
+    void this.#pump();
+  }
+
+  /** Takes a request back, unless its answer is on its way. */
+  cancel(exchange: Exchange, number: number, block: Block): void {
+    const at = this.#uploads.findIndex((upload) => upload.exchange === exchange && sameBlock(upload.block, block));
+    if (at < 0) return;
+    this.#uploads.splice(at, 1);
+    this.send({ type: "reject", number, ...block });
+  }
+
+  /** Ends the connection. Contents hear of it at once, the host when it is done. */
+  close(code: EndCode = "closed", message = ""): void {
+    this.#end(code, message);
+    this.#conn?.close(code, message);
+  }
+
+  /** Ends the connection of a peer that broke the protocol. */
+  breach(why: string, hash: FullHash = this.hash): void {
+    this.send({ type: "goodbye", fullHash: hash, reason: Reason.ProtocolError, message: "" });
+    this.close("bad_frame", why);
+  }
+
+  // What the connection's handler tells.
+
+  opened(maxFrame: number): void {
+    if (this.#state !== "connecting") return;
+    this.#state = "open";
+    this.#maxFrame = maxFrame;
+    this.phase("channel_open");
+    if (!this.outgoing) {
+      // It called for this content: our handshake need not wait for its own.
+      const exchange = this.#host.exchange(this.hash);
+      if (exchange?.greeted(this)) exchange.attach(this);
+    }
+    for (const exchange of [...this.#waiting]) exchange.attach(this);
+    if (this.#attached.size === 0) this.#rest();
+    this.#measureRTT();
+  }
+
+  phase(phase: ConnPhase | "channel_open"): void {
+    const concerned = new Set([...this.#waiting, ...this.#attached]);
+    const caller = this.outgoing ? undefined : this.#host.exchange(this.hash);
+    if (caller !== undefined) concerned.add(caller);
+    for (const exchange of concerned) exchange.phase(phase);
+  }
+
+  frame(bytes: Bytes): void {
+    if (this.#state !== "open") return;
+    if (bytes.length > this.#maxFrame) return this.breach(`a frame of ${bytes.length} bytes`);
+    const frame = decode(bytes);
+    if (frame instanceof FrameError) {
+      // A type that is not known yet is no fault: the protocol may grow.
+      if (frame.code !== "unknown_type") this.breach(frame.message);
+    } else if (frame.type === "handshake") {
+      this.#greeted(frame);
+    } else if (frame.type === "goodbye") {
+      this.#forget(frame.fullHash);
+      this.#host.exchange(frame.fullHash)?.received(this, frame);
+    } else {
+      this.#numbered(frame);
+    }
+  }
+
+  drained(): void {
+    void this.#pump();
+  }
+
+  closed(code: EndCode, message: string): void {
+    this.#end(code, message);
+    this.#host.ended(this);
+  }
+
+  #end(code: EndCode, message: string): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#idle();
+    this.#measure();
+    this.#uploads = [];
+    if (this.#serving !== null) this.#serving.void = true;
+    const concerned = [...this.#waiting, ...this.#attached];
+    this.#waiting.clear();
+    this.#attached.clear();
+    for (const exchange of concerned) exchange.detach(this, code, message);
+  }
+
+  #greeted(frame: Handshake): void {
+    const known = this.#numbers.get(frame.number);
+    if (known !== undefined && !known.left && known.hash !== frame.fullHash) {
+      return this.breach("a content number for two contents", frame.fullHash);
+    }
+    if (known === undefined && this.#numbers.size >= maxNumbers) return this.breach("too many contents");
+    this.#forget(frame.fullHash);
+    this.#numbers.set(frame.number, { hash: frame.fullHash, left: false });
+    const exchange = this.#host.exchange(frame.fullHash);
+    if (exchange === undefined) return this.#refuse(frame.fullHash, Reason.NotHere);
+    if (!this.#attached.has(exchange)) {
+      if (!exchange.greeted(this)) return this.#refuse(frame.fullHash, Reason.Overloaded);
+      exchange.attach(this);
+    }
+    exchange.received(this, frame);
+  }
+
+  #refuse(fullHash: FullHash, reason: number): void {
+    this.send({ type: "goodbye", fullHash, reason, message: "" });
+  }
+
+  #numbered(frame: Exclude<NumberedFrame, Handshake>): void {
+    const known = this.#numbers.get(frame.number);
+    if (known === undefined) return this.breach(`content number ${frame.number} without a handshake`);
+    if (!known.left) this.#host.exchange(known.hash)?.received(this, frame);
+  }
+
+  /** We said goodbye: what the peer still sends about the content is void, until it greets anew. */
+  #leave(hash: FullHash): void {
+    for (const known of this.#numbers.values()) {
+      if (known.hash === hash) known.left = true;
+    }
+  }
+
+  /** The peer's number for the content stands for it no more. */
+  #forget(hash: FullHash): void {
+    for (const [number, known] of this.#numbers) {
+      if (known.hash === hash) this.#numbers.delete(number);
+    }
+  }
+
+  /** Sends what was asked for, oldest first, as long as the channel takes it; drained goes on with it. */
+  async #pump(): Promise<void> {
+    while (this.#serving === null && this.#state === "open" && (this.#conn?.buffered ?? 0) < HighWater) {
+      const upload = this.#uploads.shift();
+      if (upload === undefined) return;
+      this.#serving = upload;
+      const { exchange, number, block } = upload;
+      const data = await exchange.read(block).catch(() => null);
+      this.#serving = null;
+      if (upload.void) continue;
+      if (data === null) {
+        this.send({ type: "reject", number, ...block });
+        continue;
+      }
+      this.send({ type: "piece", number, piece: block.piece, begin: block.begin, data });
+      exchange.served(this, data.length);
+    }
+  }
+
+  /** Nobody uses the connection: it is closed after a while. */
+  #rest(): void {
+    this.#idle();
+    if (this.#state === "open") this.#idle = this.#host.clock.after(idleTimeout, () => this.close());
+  }
+
+  #measureRTT(): void {
+    this.#conn?.rtt().then(
+      (rtt) => {
+        if (rtt === null || this.#state !== "open") return;
+        this.#rtt = rtt;
+        for (const exchange of this.#attached) exchange.peerChanged();
+      },
+      () => {}, // a browser that does not say is none the worse
+    );
+    this.#measure = this.#host.clock.after(rttInterval, () => this.#measureRTT());
+  }
+}
