@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice; its successor is a change of this room alone
+
 package wsserver
 
 import (
@@ -9,7 +11,6 @@ import (
 	"net/http"
 	"time"
 
-	//lint:ignore SA1019 the project's dependency by decision; its successor is a change of this room alone
 	"nhooyr.io/websocket"
 
 	"p2pcdn/common/mediation"
