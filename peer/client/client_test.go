@@ -1,0 +1,278 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"p2pcdn/common/content"
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+	"p2pcdn/peer/rtc"
+	"p2pcdn/peer/signaling"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait in these tests.
+const patience = 30 * time.Second
+
+// hub is a mediator in memory.
+type hub struct {
+	mu      sync.Mutex
+	lines   []*hubLine                             // guarded by mu, in the order in which they came
+	seeds   map[content.FullHash][]*hubLine        // guarded by mu
+	waiting map[content.FullHash]map[*hubLine]bool // guarded by mu: who is told of later seeders
+	finish  []content.FullHash                     // guarded by mu: every finish
+}
+
+func newHub() *hub {
+	return &hub{seeds: make(map[content.FullHash][]*hubLine), waiting: make(map[content.FullHash]map[*hubLine]bool)}
+}
+
+// hubLine is a Line to the hub.
+type hubLine struct {
+	hub    *hub
+	id     ident.PeerID
+	events chan signaling.Event
+	closed bool // guarded by hub.mu
+}
+
+// line returns a line that is up. Ids grow with the number of lines.
+func (h *hub) line() *hubLine {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := &hubLine{hub: h, id: ident.PeerID{byte(len(h.lines) + 1)}, events: make(chan signaling.Event, 4096)}
+	h.lines = append(h.lines, l)
+	l.events <- signaling.Connected{URL: "ws://hub", PeerID: l.id}
+	return l
+}
+
+func (l *hubLine) Events() <-chan signaling.Event { return l.events }
+
+// tell is called with hub.mu held.
+func (l *hubLine) tell(m mediation.Message) {
+	if !l.closed {
+		l.events <- signaling.Heard{Message: m}
+	}
+}
+
+func (l *hubLine) GetPeers(hash content.FullHash) {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	if l.hub.waiting[hash] == nil {
+		l.hub.waiting[hash] = make(map[*hubLine]bool)
+	}
+	l.hub.waiting[hash][l] = true
+	var ids []ident.PeerID
+	for _, seed := range l.hub.seeds[hash] {
+		if seed != l {
+			ids = append(ids, seed.id)
+		}
+	}
+	l.tell(mediation.Peers{FullHash: hash, Peers: ids})
+}
+
+func (l *hubLine) Announce(hash content.FullHash) {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	l.hub.seeds[hash] = append(l.hub.seeds[hash], l)
+	l.tell(mediation.Announced{FullHash: hash})
+	for other := range l.hub.waiting[hash] {
+		if other != l {
+			other.tell(mediation.Peers{FullHash: hash, Peers: []ident.PeerID{l.id}})
+		}
+	}
+}
+
+func (l *hubLine) Finish(hash content.FullHash) {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	l.hub.finish = append(l.hub.finish, hash)
+	l.hub.forget(hash, l)
+}
+
+func (h *hub) forget(hash content.FullHash, l *hubLine) {
+	delete(h.waiting[hash], l)
+	var rest []*hubLine
+	for _, seed := range h.seeds[hash] {
+		if seed != l {
+			rest = append(rest, seed)
+		}
+	}
+	h.seeds[hash] = rest
+}
+
+func (l *hubLine) Signal(hash content.FullHash, to ident.PeerID, data string) error {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	for _, other := range l.hub.lines {
+		if other.id == to && !other.closed {
+			other.tell(mediation.Signal{FullHash: hash, PeerID: l.id, SignalData: data})
+			return nil
+		}
+	}
+	l.tell((&mediation.Error{Code: mediation.CodePeerNotFound, Message: "gone"}).About(hash).With(to))
+	return nil
+}
+
+func (l *hubLine) Close() {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed = true
+	for hash := range l.hub.seeds {
+		l.hub.forget(hash, l)
+	}
+	close(l.events)
+}
+
+// memorySource is a Source in memory; spoil, where it is set, replaces what is read.
+type memorySource struct {
+	info  content.Info
+	data  []byte
+	spoil func(piece int, begin int64, buffer []byte) error
+}
+
+func (s *memorySource) Info() content.Info { return s.info }
+func (s *memorySource) Close() error       { return nil }
+func (s *memorySource) ReadBlock(piece int, begin int64, buffer []byte) error {
+	copy(buffer, s.data[s.info.Geometry().PieceOffset(piece)+begin:])
+	if s.spoil != nil {
+		return s.spoil(piece, begin, buffer)
+	}
+	return nil
+}
+
+// memoryTarget is a Target in memory.
+type memoryTarget struct {
+	geometry content.Geometry
+
+	mu        sync.Mutex
+	data      []byte // guarded by mu, as are the next ones
+	committed bool
+	closed    bool
+	full      int // so many pieces can still be written, if it is not negative
+}
+
+var errFull = errors.New("full")
+
+func newTarget(info content.Info) *memoryTarget {
+	return &memoryTarget{geometry: info.Geometry(), data: make([]byte, info.TotalLength), full: -1}
+}
+
+func (t *memoryTarget) WritePiece(piece int, data []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.full == 0 {
+		return errFull
+	}
+	t.full--
+	copy(t.data[t.geometry.PieceOffset(piece):], data)
+	return nil
+}
+
+func (t *memoryTarget) ReadBlock(piece int, begin int64, buffer []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	copy(buffer, t.data[t.geometry.PieceOffset(piece)+begin:])
+	return nil
+}
+
+func (t *memoryTarget) Commit() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.committed = true
+	return nil
+}
+
+func (t *memoryTarget) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	return nil
+}
+
+func (t *memoryTarget) holds(data []byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.committed && bytes.Equal(t.data, data)
+}
+
+// random returns a content of n bytes, always the same.
+func random(n int) ([]byte, *memorySource) {
+	data := make([]byte, n)
+	rand.NewChaCha8([32]byte{7}).Read(data)
+	info := content.Info{FileName: "random.bin", TotalLength: int64(n), PieceLength: content.DefaultPieceLength(int64(n))}
+	summary, err := info.Geometry().Sum(context.Background(), bytes.NewReader(data), nil)
+	if err != nil {
+		panic(err)
+	}
+	info.FullHash, info.PieceHashes = summary.FullHash, summary.PieceHashes
+	return data, &memorySource{info: info, data: data}
+}
+
+// overWebRTC is a Connect with real connections.
+func overWebRTC() func(rtc.Peering) Conn {
+	transport := rtc.New(rtc.Config{})
+	return func(p rtc.Peering) Conn { return transport.Connect(p) }
+}
+
+func newPeer(t testing.TB, config Config) *Client {
+	if config.Log == nil && testing.Verbose() {
+		config.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	c := New(config)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func await(t testing.TB, share *Share) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := share.Wait(ctx); err != nil {
+		t.Fatalf("the download ended with %v; %+v", err, share.Status())
+	}
+}
+
+func TestSeederToLeecherOverWebRTC(t *testing.T) {
+	data, source := random(5<<20 + 3)
+	hub, connect := newHub(), overWebRTC()
+	seeder := newPeer(t, Config{Line: hub.line(), Connect: connect})
+	seed, err := seeder.Seed(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leecher := newPeer(t, Config{Line: hub.line(), Connect: connect})
+	target := newTarget(source.info)
+	share, err := leecher.Get(source.info, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, share)
+	if !target.holds(data) {
+		t.Error("another content arrived")
+	}
+	status := share.Status()
+	for _, phase := range []Phase{PhaseStarted, PhaseMediator, PhaseFound, PhaseConnecting, PhaseConnected, PhaseFirstPiece, PhaseComplete} {
+		if status.Phases[phase].IsZero() {
+			t.Errorf("phase %s was not reached", phase)
+		}
+	}
+	if status.State != Complete || status.Swarm.HaveBytes != int64(len(data)) {
+		t.Errorf("status %+v", status)
+	}
+	if s := seed.Status(); s.State != Seeding || s.Uploaded < int64(len(data)) || s.Served != 1 || !s.Announced {
+		t.Errorf("the seeder's status: %+v", s)
+	}
+}

@@ -1,0 +1,140 @@
+package client
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"p2pcdn/common/content"
+	"p2pcdn/common/ident"
+	"p2pcdn/common/wire"
+	"p2pcdn/peer/rtc"
+	"p2pcdn/peer/signaling"
+)
+
+// Config is what a Client is made of. Line and Connect are required; of the
+// rest, zero values mean the defaults.
+type Config struct {
+	Line    Line                           // the Client closes it
+	Connect func(peering rtc.Peering) Conn // begins a connection
+	Observe func(Event)                    // called one at a time by the engine; must not block nor call the Client
+	Log     *slog.Logger                   // nil: nobody hears it
+	Random  *rand.Rand                     // for the swarms; owned by the Client
+
+	MaxLeech       int           // peers to fetch one content from; 0: 8, enough that one slow peer does not count
+	MaxServe       int           // peers whose offers are answered; 0: 32, so that each gets a fair part of an uplink
+	MaxConnections int           // in all; 0: 64. Each costs some file descriptors and up to 4 MiB
+	MaxShares      int           // contents at a time; 0: 4096
+	IdleAfter      time.Duration // how long a link without content stays; 0: 30 s
+	Patience       time.Duration // with a peer that owes something; 0: swarm.DefaultPatience
+	AskAgain       time.Duration // how often a search without success is begun anew; 0: 30 s
+}
+
+func (c Config) withDefaults() Config {
+	set := func(field *int, value int) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	set(&c.MaxLeech, 8)
+	set(&c.MaxServe, 32)
+	set(&c.MaxConnections, 64)
+	set(&c.MaxShares, 4096)
+	if c.IdleAfter == 0 {
+		c.IdleAfter = 30 * time.Second
+	}
+	if c.AskAgain == 0 {
+		c.AskAgain = 30 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observe == nil {
+		c.Observe = func(Event) {}
+	}
+	if c.Random == nil {
+		c.Random = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	}
+	return c
+}
+
+// Line is the line to a mediator; [signaling.Client] is one. Its methods do not
+// block, but for Close, which closes Events.
+type Line interface {
+	Events() <-chan signaling.Event
+	GetPeers(hash content.FullHash)
+	Announce(hash content.FullHash)
+	Finish(hash content.FullHash)
+	Signal(hash content.FullHash, to ident.PeerID, data string) error
+	Close()
+}
+
+// Conn is a connection to a peer; [rtc.Conn] is one, and says what the methods guarantee.
+type Conn interface {
+	Signal(signal rtc.Signal)
+	Send(frame []byte) error
+	Room() bool
+	Close(err error)
+}
+
+// Source is what is seeded; [p2pcdn/peer/store.Source] is one. It is owned by the Client from Seed on.
+type Source interface {
+	Info() content.Info
+	ReadBlock(piece int, begin int64, buffer []byte) error
+	Close() error
+}
+
+// Target is where a content is fetched to; [p2pcdn/peer/store.Target] is one. It is
+// owned by the Client from Get on. Its methods may be called together. Close without
+// Commit throws away what was fetched.
+type Target interface {
+	WritePiece(piece int, data []byte) error
+	ReadBlock(piece int, begin int64, buffer []byte) error
+	Commit() error
+	Close() error
+}
+
+// Event is something that a person may want to know.
+type Event interface{ event() }
+
+// LineUp says that a mediator is connected.
+type LineUp struct{ URL string }
+
+// LineDown says that it is not, and why; see [signaling.Disconnected].
+type LineDown struct {
+	URL      string
+	Err      error
+	Failures int
+	Retry    time.Duration
+}
+
+// StateChanged says that a share is in another state.
+type StateChanged struct {
+	Share *Share
+	State State
+	Err   error // why, where the state is Failed
+}
+
+// Announced says that the share can be found through every mediator.
+type Announced struct{ Share *Share }
+
+// Described says that the piece hashes are known; Info is complete.
+type Described struct {
+	Share *Share
+	Info  content.Info
+}
+
+// PeerDropped says that a peer was sent away from a share, for lying if Banned.
+type PeerDropped struct {
+	Share  *Share
+	Peer   ident.PeerID
+	Reason wire.Reason
+	Banned bool
+}
+
+func (LineUp) event()       {}
+func (LineDown) event()     {}
+func (StateChanged) event() {}
+func (Announced) event()    {}
+func (Described) event()    {}
+func (PeerDropped) event()  {}

@@ -1,0 +1,287 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"p2pcdn/common/content"
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+	"p2pcdn/common/wire"
+	"p2pcdn/peer/rtc"
+)
+
+// link is a connection to a remote peer. It is also the connection's
+// [rtc.Handler]: what it hears there, it hands to the engine.
+type link struct {
+	client  *Client // static after construction, as are the next four
+	id      ident.PeerID
+	hash    content.FullHash // whose signals set it up
+	offerer bool
+	uploads *uploads
+
+	conn Conn // set once by the engine, before any of its steps
+
+	// Owned by the engine:
+
+	open     bool
+	closing  bool
+	since    time.Time // when it last had a share, or opened
+	maxFrame int
+	shares   map[*Share]bool        // contents in common, each with this peer in its swarm
+	wanted   []*Share               // that are to join when it is open
+	numbers  map[wire.Number]*Share // by the remote's content numbers; nil: it said that number, and we said goodbye
+}
+
+// newLink begins a connection, or returns nil where there is no room for one.
+func (c *Client) newLink(id ident.PeerID, hash content.FullHash, offerer bool) *link {
+	if c.ending || len(c.links) >= c.config.MaxConnections {
+		return nil
+	}
+	l := &link{
+		client: c, id: id, hash: hash, offerer: offerer, uploads: newUploads(),
+		shares: make(map[*Share]bool), numbers: make(map[wire.Number]*Share),
+	}
+	c.links[id], c.all[l] = l, true
+	l.conn = c.config.Connect(rtc.Peering{
+		Local: c.self, Remote: id, Offerer: offerer, ICEServers: c.servers, Handler: l,
+	})
+	return l
+}
+
+// answered is how many links there are because others wanted them.
+func (c *Client) answered() int {
+	n := 0
+	for _, l := range c.links {
+		if !l.offerer {
+			n++
+		}
+	}
+	return n
+}
+
+// signalled hands a remote signal to its link. An offer makes one: for a
+// content that we have a share of, and as long as there is room.
+func (c *Client) signalled(m mediation.Signal) {
+	signal, err := rtc.ParseSignal(m.SignalData)
+	if err != nil {
+		c.config.Log.Debug("a signal cannot be understood", "peer", m.PeerID.Short(), "err", err)
+		return
+	}
+	l := c.links[m.PeerID]
+	if signal.Kind == rtc.Offer {
+		share := c.shares[m.FullHash]
+		if share == nil || m.PeerID == c.self {
+			return
+		}
+		if l != nil && l.open { // it begins anew, so the old connection is dead on its side
+			l.close(errReplaced)
+			l = nil
+		}
+		if l == nil {
+			if c.answered() >= c.config.MaxServe {
+				return
+			}
+			if l = c.newLink(m.PeerID, m.FullHash, false); l == nil {
+				return
+			}
+		}
+		if !slices.Contains(l.wanted, share) {
+			l.wanted = append(l.wanted, share)
+		}
+		share.look()
+	}
+	if l != nil {
+		l.conn.Signal(signal)
+	}
+}
+
+var errReplaced = errors.New("the peer begins a new connection")
+
+// Signal implements [rtc.Handler].
+func (l *link) Signal(data string) {
+	if err := l.client.config.Line.Signal(l.hash, l.id, data); err != nil {
+		l.client.post(func() { l.close(fmt.Errorf("signalling: %w", err)) })
+	}
+}
+
+// Opened implements [rtc.Handler].
+func (l *link) Opened(maxFrame int) {
+	l.client.post(func() {
+		if l.closing {
+			return
+		}
+		l.open, l.maxFrame, l.since = true, maxFrame, time.Now()
+		l.client.jobs++
+		go l.upload()
+		wanted := l.wanted
+		l.wanted = nil
+		for _, share := range wanted {
+			if !share.state.over() {
+				l.join(share)
+			}
+		}
+	})
+}
+
+// Frame implements [rtc.Handler].
+func (l *link) Frame(data []byte) {
+	frame, err := wire.Decode(bytes.Clone(data))
+	size := len(data)
+	if errors.Is(err, &wire.Error{Code: wire.CodeUnknownType}) {
+		return // of a later version
+	}
+	l.client.post(func() {
+		switch {
+		case l.closing:
+		case err != nil:
+			l.breach(content.FullHash{}, fmt.Errorf("reading a frame: %w", err))
+		case size > l.maxFrame:
+			l.breach(content.FullHash{}, fmt.Errorf("a frame of %d bytes where %d were agreed on", size, l.maxFrame))
+		default:
+			l.received(frame)
+		}
+	})
+}
+
+// Closed implements [rtc.Handler].
+func (l *link) Closed(err error) {
+	l.client.post(func() {
+		l.detach()
+		delete(l.client.all, l)
+		if err != nil {
+			l.client.config.Log.Debug("a connection ended", "peer", l.id.Short(), "err", err)
+		}
+	})
+}
+
+// received hands a frame to the swarm that it is for.
+func (l *link) received(frame wire.Frame) {
+	switch f := frame.(type) {
+	case wire.Handshake:
+		l.handshake(f)
+	case wire.Goodbye:
+		if share := l.client.shares[f.FullHash]; share != nil && l.shares[share] {
+			l.deliver(share, f)
+		}
+	default:
+		share, known := l.numbers[frame.ContentNumber()]
+		switch {
+		case !known:
+			l.breach(content.FullHash{}, fmt.Errorf("content number %d without a handshake", frame.ContentNumber()))
+		case share != nil:
+			l.deliver(share, frame)
+		} // or else goodbye was said, and this crossed it
+	}
+}
+
+func (l *link) handshake(f wire.Handshake) {
+	share := l.client.shares[f.FullHash]
+	if other := l.numbers[f.Number]; other != nil && other != share {
+		l.breach(f.FullHash, fmt.Errorf("content number %d stands for two contents", f.Number))
+		return
+	}
+	l.numbers[f.Number] = nil
+	if share == nil {
+		l.send(wire.Goodbye{FullHash: f.FullHash, Reason: wire.ReasonNotHere})
+		return
+	}
+	if !l.shares[share] {
+		l.join(share)
+	}
+	if l.shares[share] { // it may be banned
+		l.numbers[f.Number] = share
+		l.deliver(share, f)
+	}
+}
+
+func (l *link) deliver(share *Share, frame wire.Frame) {
+	share.swarm.Received(l.id, frame, time.Now())
+	share.act()
+}
+
+// join brings the peer into the share's swarm.
+func (l *link) join(share *Share) {
+	l.shares[share], share.links[l] = true, true
+	share.mark(PhaseConnected)
+	share.swarm.Connected(l.id, l.maxFrame, time.Now())
+	share.act()
+}
+
+// part takes the peer out of the share, whose swarm knows already.
+func (l *link) part(share *Share) {
+	delete(l.shares, share)
+	delete(share.links, l)
+	l.since = time.Now()
+	l.uploads.drop(share)
+	for number, other := range l.numbers {
+		if other == share {
+			l.numbers[number] = nil
+		}
+	}
+}
+
+// send queues a frame. A connection that cannot take it is closing: its end is told by Closed.
+func (l *link) send(frame wire.Frame) { l.sendFrame(wire.Append(nil, frame)) }
+
+func (l *link) sendFrame(frame []byte) {
+	if err := l.conn.Send(frame); err != nil {
+		l.client.config.Log.Debug("a frame was not sent", "peer", l.id.Short(), "err", err)
+	}
+}
+
+// breach ends the link with a peer that cannot be understood, and tells it why.
+func (l *link) breach(hash content.FullHash, err error) {
+	text := err.Error()
+	for len(text) > wire.MaxMessage || !utf8.ValidString(text) {
+		text = text[:min(len(text)-1, wire.MaxMessage)]
+	}
+	l.send(wire.Goodbye{FullHash: hash, Reason: wire.ReasonProtocolError, Message: text})
+	for share := range l.shares {
+		if k := share.known[l.id]; k != nil {
+			k.banned = true
+		}
+	}
+	l.close(fmt.Errorf("the peer broke the protocol: %w", err))
+}
+
+// close ends the link; Closed comes later.
+func (l *link) close(err error) {
+	l.detach()
+	l.conn.Close(err)
+}
+
+// detach takes the link out of everything but the set of all.
+func (l *link) detach() {
+	if l.closing {
+		return
+	}
+	l.closing = true
+	if l.client.links[l.id] == l {
+		delete(l.client.links, l.id)
+	}
+	l.uploads.close()
+	now := time.Now()
+	for share := range l.shares {
+		l.part(share)
+		share.swarm.Disconnected(l.id, now)
+		l.missed(share, now)
+		share.act()
+	}
+	for _, share := range l.wanted {
+		l.missed(share, now)
+		share.look()
+	}
+	l.open = false
+}
+
+// missed puts off the next attempt to reach the peer for a share.
+func (l *link) missed(share *Share, now time.Time) {
+	if k := share.known[l.id]; k != nil {
+		k.wait(now)
+	}
+}

@@ -1,0 +1,104 @@
+package client
+
+import (
+	"slices"
+	"time"
+
+	"p2pcdn/common/ident"
+)
+
+const (
+	// maxKnown bounds the peers that are remembered for a share: a hundred times
+	// those that are connected. What was left out is named again when asked for.
+	maxKnown = 1024
+
+	// firstWait and lastWait bound the time before a peer is tried again with
+	// which it did not work out; it doubles each time.
+	firstWait = 5 * time.Second
+	lastWait  = 2 * time.Minute
+)
+
+// known is a peer that was named as having a content.
+type known struct {
+	banned bool
+	failed int       // how often it did not work out
+	notYet time.Time // it is not tried before
+}
+
+// wait puts the next attempt off.
+func (k *known) wait(now time.Time) {
+	k.notYet = now.Add(min(lastWait, firstWait<<min(k.failed, 8)))
+	k.failed++
+}
+
+// ask asks the mediator for peers.
+func (s *Share) ask() {
+	s.asked = time.Now()
+	s.client.config.Line.GetPeers(s.info.FullHash)
+}
+
+// named takes peers that the mediator names.
+func (s *Share) named(peers []ident.PeerID) {
+	for _, id := range peers {
+		if id == s.client.self || s.known[id] != nil {
+			continue
+		}
+		if len(s.known) >= maxKnown {
+			break
+		}
+		s.known[id] = &known{}
+		s.order = append(s.order, id)
+		s.mark(PhaseFound)
+	}
+	s.seek(time.Now())
+	s.look()
+}
+
+// seek connects to peers that were named, as many as are wanted.
+func (s *Share) seek(now time.Time) {
+	if !s.wants() || s.client.ending {
+		return
+	}
+	s.order = slices.DeleteFunc(s.order, func(id ident.PeerID) bool { return s.known[id] == nil })
+	room := s.client.config.MaxLeech - len(s.links) - s.connecting()
+	for _, id := range s.order {
+		if room <= 0 {
+			return
+		}
+		if k := s.known[id]; !k.banned && !now.Before(k.notYet) && s.meet(id) {
+			room--
+		}
+	}
+}
+
+// meet brings the share together with a peer, over the link that there is or a new
+// one; false if they are together already, or there is no room for a link.
+func (s *Share) meet(id ident.PeerID) bool {
+	l := s.client.links[id]
+	switch {
+	case l == nil:
+		if l = s.client.newLink(id, s.info.FullHash, true); l == nil {
+			return false
+		}
+		l.wanted = append(l.wanted, s)
+		s.mark(PhaseConnecting)
+	case l.open && !s.links[l]:
+		l.join(s)
+	case !l.open && !slices.Contains(l.wanted, s):
+		l.wanted = append(l.wanted, s)
+	default:
+		return false
+	}
+	return true
+}
+
+// connecting is how many links are being set up for the share.
+func (s *Share) connecting() int {
+	n := 0
+	for _, l := range s.client.links {
+		if !l.open && slices.Contains(l.wanted, s) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,420 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"p2pcdn/common/content"
+	"p2pcdn/common/ident"
+	"p2pcdn/common/wire"
+	"p2pcdn/peer/swarm"
+)
+
+// State is where a share is.
+type State string
+
+// The states of a share.
+const (
+	Seeding     State = "seeding"     // from a source
+	Searching   State = "searching"   // nobody is connected who may have it
+	Connecting  State = "connecting"  // to somebody who should have it
+	Downloading State = "downloading" // somebody is connected
+	Complete    State = "complete"    // committed; it goes on being served until Stop
+	Failed      State = "failed"      // over; Err says why
+	Stopped     State = "stopped"     // over, as was asked for
+)
+
+// over says whether a share in this state takes no part any more.
+func (s State) over() bool { return s == Failed || s == Stopped }
+
+// Phase names a moment of a share.
+type Phase string
+
+// The phases, each reached once, mostly in this order.
+const (
+	PhaseStarted    Phase = "started"     // Get or Seed was called
+	PhaseMediator   Phase = "mediator"    // the line was up
+	PhaseFound      Phase = "found"       // the first peer was named
+	PhaseConnecting Phase = "connecting"  // the first offer was sent
+	PhaseConnected  Phase = "connected"   // the first channel was open
+	PhaseFirstPiece Phase = "first_piece" // a piece was verified and written
+	PhaseComplete   Phase = "complete"    // all were, and the target is committed
+)
+
+// Share is a content that takes part. Its methods may be called together.
+type Share struct {
+	client *Client       // static after construction, as are the next three
+	source Source        // nil for a download
+	target Target        // nil for a source
+	over   chan struct{} // closed when the share is complete or over
+
+	uploaded atomic.Int64 // bytes of pieces that were sent
+
+	// Owned by the engine:
+
+	info       content.Info
+	number     wire.Number
+	swarm      *swarm.Swarm
+	state      State
+	err        error // of Failed
+	concluded  bool  // over is closed
+	acting     bool  // act is at work
+	phases     map[Phase]time.Time
+	links      map[*link]bool          // whose swarm this is
+	served     map[ident.PeerID]bool   // who was sent something; bounded by maxServed
+	servedMore int                     // and how many above that
+	known      map[ident.PeerID]*known // who was named; bounded by maxKnown
+	order      []ident.PeerID          // in which they were named
+	asked      time.Time               // when peers were last asked for
+	announce   announcement
+}
+
+// announcement is how far the announce got.
+type announcement struct {
+	said  bool
+	at    time.Time // when it was last said
+	heard bool      // it is stored
+}
+
+// maxServed bounds who is remembered as served: for a number that a person reads.
+const maxServed = 4096
+
+// Seed shares a source. Where it fails, the source remains the caller's.
+func (c *Client) Seed(source Source) (*Share, error) {
+	share := c.newShare(source.Info())
+	share.source, share.state = source, Seeding
+	return c.add(share)
+}
+
+// Get fetches a content into a target. Where it fails, the target remains the caller's.
+func (c *Client) Get(info content.Info, target Target) (*Share, error) {
+	share := c.newShare(info)
+	share.target, share.state = target, Searching
+	return c.add(share)
+}
+
+func (c *Client) newShare(info content.Info) *Share {
+	return &Share{
+		client: c, info: info, over: make(chan struct{}),
+		phases: make(map[Phase]time.Time), links: make(map[*link]bool),
+		served: make(map[ident.PeerID]bool), known: make(map[ident.PeerID]*known),
+	}
+}
+
+// begin enters the swarm.
+func (s *Share) begin() {
+	s.number = s.client.newNumber()
+	var have *wire.Bits
+	if s.source != nil {
+		have = wire.NewBits(s.info.Geometry().Pieces())
+		have.Fill()
+	}
+	s.swarm = swarm.New(swarm.Config{
+		Info: s.info, Number: s.number, Have: have, Random: s.client.config.Random, Patience: s.client.config.Patience,
+	})
+	s.mark(PhaseStarted)
+	if s.client.lineUp {
+		s.mark(PhaseMediator)
+	}
+	if s.source != nil {
+		s.sayAnnounce()
+	} else {
+		s.ask()
+	}
+	s.client.config.Observe(StateChanged{s, s.state, nil})
+}
+
+// mark notes that a phase is reached, if it is the first time.
+func (s *Share) mark(phase Phase) {
+	if _, reached := s.phases[phase]; !reached {
+		s.phases[phase] = time.Now()
+	}
+}
+
+func (s *Share) sayAnnounce() {
+	s.announce.said, s.announce.at = true, time.Now()
+	s.client.config.Line.Announce(s.info.FullHash)
+}
+
+func (s *Share) announced() {
+	if s.announce.said && !s.announce.heard {
+		s.announce.heard = true
+		s.client.config.Observe(Announced{s})
+	}
+}
+
+// wants reports whether peers are wanted that have the content.
+func (s *Share) wants() bool {
+	return s.target != nil && !s.state.over() && !s.swarm.Complete()
+}
+
+// Wait returns nil once the share is complete, and the reason when it failed or
+// was stopped. A source is never complete. ctx ends the waiting, not the share.
+func (s *Share) Wait(ctx context.Context) error {
+	select {
+	case <-s.over:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	status := s.Status()
+	if status.State == Stopped && status.Phases[PhaseComplete].IsZero() {
+		return ErrStopped
+	}
+	return status.Err
+}
+
+// ErrStopped is returned by Wait for a share that was stopped before it was complete.
+var ErrStopped = errors.New("it was stopped")
+
+// Stop ends the share: goodbye to its peers, finish to the mediator. What is
+// committed stays. It does nothing to a share that is over.
+func (s *Share) Stop() { s.client.do(func() { s.leave(Stopped, nil) }) }
+
+// leave ends the share: goodbye to its peers, finish to the mediator, and the
+// store is closed. It does nothing to a share that is over.
+func (s *Share) leave(state State, err error) {
+	if s.state.over() {
+		return
+	}
+	s.swarm.Leave()
+	s.act()
+	s.client.config.Line.Finish(s.info.FullHash)
+	delete(s.client.shares, s.info.FullHash)
+	delete(s.client.numbers, s.number)
+	s.err = err
+	s.enter(state)
+	var store interface{ Close() error } = s.target
+	if s.source != nil {
+		store = s.source
+	}
+	s.client.job(store.Close, func(err error) {
+		if err != nil {
+			s.client.config.Log.Warn("closing a content", "err", err)
+		}
+		s.conclude()
+	})
+}
+
+// conclude lets Wait return: the store is closed, or complete.
+func (s *Share) conclude() {
+	if !s.concluded {
+		s.concluded = true
+		close(s.over)
+	}
+}
+
+// enter changes the state.
+func (s *Share) enter(state State) {
+	if s.state != state {
+		s.state = state
+		s.client.config.Observe(StateChanged{s, state, s.err})
+	}
+}
+
+// look finds out in which state a download is, after something changed.
+func (s *Share) look() {
+	if !s.wants() {
+		return
+	}
+	switch {
+	case len(s.links) > 0:
+		s.enter(Downloading)
+	case s.connecting() > 0:
+		s.enter(Connecting)
+	default:
+		s.enter(Searching)
+	}
+}
+
+// act carries out what the swarm decided, and what follows from it. What an
+// action leads to is done after those that came before it.
+func (s *Share) act() {
+	if s.acting {
+		return
+	}
+	s.acting = true
+	for actions := s.swarm.Actions(); len(actions) > 0; actions = s.swarm.Actions() {
+		for _, action := range actions {
+			s.perform(action)
+		}
+	}
+	s.acting = false
+	s.look()
+}
+
+func (s *Share) perform(action swarm.Action) {
+	c := s.client
+	switch a := action.(type) {
+	case swarm.Send:
+		if l := c.links[a.Peer]; l != nil {
+			l.send(a.Frame)
+		}
+	case swarm.Load:
+		if l := c.links[a.Peer]; l != nil && !l.uploads.add(upload{s, a.Number, a.Block}) {
+			l.send(wire.Reject{Number: a.Number, Block: a.Block})
+		}
+	case swarm.Unload:
+		if l := c.links[a.Peer]; l != nil && l.uploads.remove(upload{s, a.Number, a.Block}) {
+			l.send(wire.Reject{Number: a.Number, Block: a.Block})
+		}
+	case swarm.Save:
+		s.save(a)
+	case swarm.Drop:
+		s.dropped(a)
+	case swarm.Break:
+		if l := c.links[a.Peer]; l != nil {
+			l.breach(s.info.FullHash, a.Err)
+		}
+	case swarm.Described:
+		s.info = a.Info
+		c.config.Observe(Described{s, a.Info})
+	case swarm.Complete:
+		c.job(s.target.Commit, s.committed)
+	}
+}
+
+// errWrong says that a piece does not hash to what it should.
+var errWrong = errors.New("wrong piece")
+
+// save verifies and writes a piece elsewhere.
+func (s *Share) save(a swarm.Save) {
+	geometry := s.info.Geometry()
+	s.client.job(func() error {
+		if geometry.HashPiece(a.Data) != a.Hash {
+			return errWrong
+		}
+		if err := s.target.WritePiece(a.Piece, a.Data); err != nil {
+			return fmt.Errorf("keeping a piece: %w", err)
+		}
+		return nil
+	}, func(err error) {
+		switch {
+		case s.state.over():
+		case err == nil:
+			s.saved(a.Piece)
+		case errors.Is(err, errWrong):
+			s.swarm.Wrong(a.Piece, time.Now())
+			s.act()
+		default:
+			s.leave(Failed, err)
+		}
+	})
+}
+
+func (s *Share) saved(piece int) {
+	s.mark(PhaseFirstPiece)
+	if !s.announce.said {
+		s.sayAnnounce()
+	}
+	s.swarm.Saved(piece, time.Now())
+	s.act()
+}
+
+func (s *Share) committed(err error) {
+	switch {
+	case s.state.over():
+	case err != nil:
+		s.leave(Failed, err)
+	default:
+		s.mark(PhaseComplete)
+		s.enter(Complete)
+		s.conclude()
+	}
+}
+
+// read reads a block from the store. Uploaders call it.
+func (s *Share) read(b wire.Block, buffer []byte) error {
+	if s.source != nil {
+		return s.source.ReadBlock(int(b.Piece), int64(b.Begin), buffer)
+	}
+	return s.target.ReadBlock(int(b.Piece), int64(b.Begin), buffer)
+}
+
+// unreadable ends a share whose store fails: what it has is no longer what it promised.
+func (s *Share) unreadable(err error) {
+	if !s.state.over() {
+		s.leave(Failed, fmt.Errorf("reading a piece: %w", err))
+	}
+}
+
+// serves notes that a peer was sent something.
+func (s *Share) serves(id ident.PeerID) {
+	switch {
+	case s.served[id]:
+	case len(s.served) < maxServed:
+		s.served[id] = true
+	default:
+		s.servedMore++
+	}
+}
+
+// dropped takes a peer out of the share: the link stays for others.
+func (s *Share) dropped(a swarm.Drop) {
+	if l := s.client.links[a.Peer]; l != nil {
+		l.part(s)
+	}
+	k := s.known[a.Peer]
+	switch {
+	case k == nil:
+	case a.Banned:
+		k.banned = true
+	default:
+		k.wait(time.Now())
+	}
+	s.client.config.Observe(PeerDropped{s, a.Peer, a.Reason, a.Banned})
+}
+
+// tick does what is due for the share.
+func (s *Share) tick(now time.Time) {
+	if due, waits := s.swarm.NextTick(); waits && !now.Before(due) {
+		s.swarm.Tick(now)
+		s.act()
+	}
+	if s.state.over() {
+		return
+	}
+	again := s.client.config.AskAgain
+	if s.announce.said && !s.announce.heard && now.Sub(s.announce.at) >= again {
+		s.sayAnnounce() // the message, or its answer, was dropped by a busy mediator
+	}
+	if s.wants() {
+		if len(s.links) == 0 && now.Sub(s.asked) >= again {
+			s.ask()
+		}
+		s.seek(now)
+		s.look()
+	}
+}
+
+// Status is a snapshot of a share.
+type Status struct {
+	State      State
+	Err        error // why it failed
+	Info       content.Info
+	Announced  bool // it can be found through every mediator
+	Phases     map[Phase]time.Time
+	Swarm      swarm.Status
+	Connecting int   // connections that are being set up for it
+	Uploaded   int64 // bytes that were sent to others
+	Served     int   // peers that were sent something
+}
+
+// Status returns a snapshot.
+func (s *Share) Status() Status {
+	var status Status
+	s.client.do(func() {
+		status = Status{
+			State: s.state, Err: s.err, Info: s.info, Announced: s.announce.heard,
+			Phases: make(map[Phase]time.Time, len(s.phases)),
+			Swarm:  s.swarm.Status(), Connecting: s.connecting(),
+			Uploaded: s.uploaded.Load(), Served: len(s.served) + s.servedMore,
+		}
+		for phase, at := range s.phases {
+			status.Phases[phase] = at
+		}
+	})
+	return status
+}
