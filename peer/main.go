@@ -1,0 +1,75 @@
+// Command peer shares files with browsers and other peers, and fetches them: see
+// peer --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"p2pcdn/peer/store"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // 128 + SIGINT, as shells have it
+)
+
+// world is what the command touches of the system.
+type world struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	terminal       bool // stderr is one: a bar may move on it
+	environment    func(name string) (value string, set bool)
+	create         func(path string) (store.File, error) // nil: on disk; see store.Options
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:], world{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		terminal:    term.IsTerminal(int(os.Stderr.Fd())),
+		environment: os.LookupEnv,
+	}))
+}
+
+// run is the command. It returns the exit code, and has told every error.
+func run(ctx context.Context, args []string, w world) int {
+	root := rootCommand(w)
+	root.SetArgs(args)
+	root.SetIn(w.stdin)
+	root.SetOut(w.stdout)
+	root.SetErr(w.stderr)
+	command, err := root.ExecuteContextC(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(w.stderr, "peer: interrupted")
+		return exitInterrupted
+	case errors.As(err, &usage):
+		fmt.Fprintf(w.stderr, "peer: %v\nTry '%s --help'.\n", err, command.CommandPath())
+		return exitUsage
+	}
+	fmt.Fprintf(w.stderr, "peer: %v\n", err)
+	return exitFailed
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func wrongUsage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"p2pcdn/common/content"
+	"p2pcdn/peer/client"
+	"p2pcdn/peer/rtc"
+	"p2pcdn/peer/signaling"
+)
+
+// defaultMediator is where a mediator listens that was started as in the README.
+const defaultMediator = "ws://localhost:8080/mediation"
+
+// variablePrefix begins the environment variable of every flag: --mediator is P2PCDN_MEDIATOR.
+const variablePrefix = "P2PCDN_"
+
+func rootCommand(w world) *cobra.Command {
+	mediators := mediatorList{}
+	root := &cobra.Command{
+		Use:   "peer",
+		Short: "Share files with browsers and other peers, and fetch them",
+		Long: `peer shares files with browsers and other peers, and fetches them, directly and
+without a central server. A mediator introduces the peers to each other; the
+content never passes through it, and every piece is checked by its hash.
+
+Every flag can also be set by an environment variable: --mediator by
+P2PCDN_MEDIATOR (several URLs with commas between them), --piece-length by
+P2PCDN_PIECE_LENGTH, and so on. A flag beats its variable.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
+		Example: `  peer seed holiday.mp4                     # prints a link, then serves until Ctrl-C
+  peer get 'p2pcdn:6c3e…?xl=1048576&dn=holiday.mp4'
+  peer get holiday.json -o /tmp/holiday.mp4 # from an info dictionary
+  peer info holiday.mp4 > holiday.json      # only describe, serve nothing
+  peer seed --mediator wss://mediator.example/mediation *.jpg`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(command *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return wrongUsage("there is no command %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().VarP(&mediators, "mediator", "m",
+		"WebSocket `URL` of a mediator; may be given several times, and they are tried in turn (default "+defaultMediator+")")
+	root.PersistentPreRunE = func(command *cobra.Command, _ []string) error {
+		return fromEnvironment(command.Flags(), w.environment)
+	}
+	root.AddCommand(infoCommand(w, &mediators), seedCommand(w, &mediators), getCommand(w, &mediators))
+	return root
+}
+
+// version is that of the module, and of the revision that it was built from.
+func version() string {
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
+	}
+	text := build.Main.Version
+	for _, setting := range build.Settings {
+		if setting.Key == "vcs.revision" && !strings.Contains(text, setting.Value[:min(12, len(setting.Value))]) {
+			text += " " + setting.Value[:min(12, len(setting.Value))]
+		}
+	}
+	return text
+}
+
+// fromEnvironment sets every flag that was not given from its variable.
+func fromEnvironment(flags *pflag.FlagSet, environment func(string) (string, bool)) error {
+	var failed error
+	flags.VisitAll(func(flag *pflag.Flag) {
+		name := variablePrefix + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		value, set := environment(name)
+		if flag.Changed || !set || value == "" || failed != nil || flag.Name == "help" || flag.Name == "version" {
+			return
+		}
+		if err := flags.Set(flag.Name, value); err != nil {
+			failed = wrongUsage("%s: %w", name, err)
+		}
+	})
+	return failed
+}
+
+// exactly wants so many arguments; the text says which.
+func arguments(least, most int, which string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < least || (most >= 0 && len(args) > most) {
+			return wrongUsage("%s, but there are %d arguments", which, len(args))
+		}
+		return nil
+	}
+}
+
+// mediatorList is the value of --mediator.
+type mediatorList []string
+
+func (l *mediatorList) String() string { return strings.Join(*l, ",") }
+func (l *mediatorList) Type() string   { return "URL" }
+func (l *mediatorList) Set(text string) error {
+	for url := range strings.SplitSeq(text, ",") {
+		url = strings.TrimSpace(url)
+		if err := content.CheckMediatorURL(url); err != nil {
+			return err
+		}
+		*l = append(*l, url)
+	}
+	return nil
+}
+
+// or returns the list, or else the first of the others that is not empty.
+func (l *mediatorList) or(others ...[]string) []string {
+	for _, list := range append([][]string{*l}, others...) {
+		if len(list) > 0 {
+			return list
+		}
+	}
+	return []string{defaultMediator}
+}
+
+// byteSize is the value of --piece-length: bytes, also as 64KiB or 1MiB.
+type byteSize int64
+
+func (s *byteSize) String() string { return strconv.FormatInt(int64(*s), 10) }
+func (s *byteSize) Type() string   { return "bytes" }
+func (s *byteSize) Set(text string) error {
+	digits, factor := text, int64(1)
+	for unit, times := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20} {
+		if before, found := strings.CutSuffix(text, unit); found {
+			digits, factor = before, times
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 32)
+	if err != nil || n <= 0 {
+		return fmt.Errorf("%q is no number of bytes, such as 65536 or 64KiB", text)
+	}
+	if n *= factor; bits.OnesCount64(uint64(n)) != 1 || n < content.LeafLength || n > content.MaxPieceLength {
+		return fmt.Errorf("a piece length is a power of two from 16KiB to %dMiB", content.MaxPieceLength>>20)
+	}
+	*s = byteSize(n)
+	return nil
+}
+
+// startPeer returns a peer on the real network, whose events go to observe.
+func startPeer(mediators []string, observe func(client.Event)) *client.Client {
+	transport := rtc.New(rtc.Config{})
+	return client.New(client.Config{
+		Line:    signaling.Start(signaling.Config{URLs: mediators}),
+		Connect: func(peering rtc.Peering) client.Conn { return transport.Connect(peering) },
+		Observe: observe,
+	})
+}
+
+// observer queues the events of a peer without bounds of its own: there is one
+// per state of a share, and few of the line.
+func observer(ctx context.Context) (observe func(client.Event), events <-chan client.Event) {
+	queue := make(chan client.Event, 256)
+	return func(e client.Event) {
+		select {
+		case queue <- e:
+		case <-ctx.Done():
+		}
+	}, queue
+}
