@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -131,7 +132,7 @@ func parseICEServer(text string) (mediation.ICEServer, error) {
 
 // serve runs the mediator until the command's context ends.
 func serve(command *cobra.Command, config node.Config, stdout io.Writer) error {
-	n, err := node.New(command.Context(), config)
+	n, err := node.New(context.WithoutCancel(command.Context()), config) // starting takes no time worth interrupting
 	if err != nil {
 		return err
 	}

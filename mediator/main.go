@@ -16,10 +16,14 @@ import (
 var version = "development"
 
 func main() {
+	os.Exit(run(mainContext(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// mainContext ends with Ctrl-C or SIGTERM. A second one ends the process at once.
+func mainContext() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	context.AfterFunc(ctx, stop)
+	return ctx
 }
 
 // The exit codes.
