@@ -56,12 +56,13 @@
 //	error        mediator →           code, message, full_hash (optional), peer_id (optional);
 //	                                  between mediators also sender_id: PeerID (optional)
 //
-// Where several things are wrong, the first is told: the size, the form of the text,
-// the type, and then each field in the order above (in a handshake connection_type
-// first, because it decides what peer_id is). signal_data must also fit, as JSON in its
-// shortest form and with its quotes, in 2 × MaxSignalData + 2 bytes. Lists of URLs have at most
-// MaxURLs, ice_servers at most MaxICEServers entries, and each other text at most MaxText bytes. A
-// receiver passes over a URL that it cannot use.
+// Where several things are wrong, the first is told: the size, the form of the
+// text, the type, and then each field in the order above (in a handshake
+// connection_type first, because it decides what peer_id is). signal_data must
+// also fit, as JSON in its shortest form and with its quotes, in 2 × MaxSignalData
+// + 2 bytes. Lists of URLs have at most MaxURLs entries, ice_servers at most
+// MaxICEServers, and each other text has at most MaxText bytes. A receiver passes
+// over a URL that it cannot use. Where a PeerID is optional, zeros stand for none.
 //
 // handshake comes first, once. A peer chooses its id at random for each
 // connection. The mediator answers established or an error; after an error the
