@@ -7,6 +7,7 @@
 import { CdnError, type ClientEvents, type ClientOptions, type Content, type Off, type SeedOptions } from "./api.ts";
 import { type Clock, pageClock } from "./clock.ts";
 import {
+  checkMediatorURL,
   ContentError,
   DefaultPieceLength,
   type FullHash,
@@ -119,7 +120,7 @@ export class Client {
         state: (url, state) => this.#events.emit("mediator", { url, state }),
         opened: () => this.#reached("mediator_open"),
         established: (iceServers) => {
-          this.#iceServers = iceServers;
+          this.#iceServers = iceServers.filter(usable);
           this.#reached("established");
         },
         announced: (hash) => this.#transfers.get(hash)?.announceStored(),
@@ -229,10 +230,21 @@ export class Client {
   /** Connects to a mediator, if that did not begin yet; those that were given go before others. */
   #start(others: readonly string[] = []): void {
     if (this.#closed || this.#seams.connect === null) return;
+    for (const url of this.#given) this.#checkGiven(url);
     this.#signaling.addMediators(this.#given);
     this.#given = [];
     this.#signaling.addMediators(others);
     this.#signaling.start();
+  }
+
+  /** What the page itself names wrongly is told; it is passed over all the same. */
+  #checkGiven(url: string): void {
+    try {
+      checkMediatorURL(url);
+    } catch (error) {
+      const { code, message } = error as ContentError;
+      this.#tell(new CdnError(code, message, { cause: error }));
+    }
   }
 
   #checkReady(): void {
@@ -402,4 +414,10 @@ function readSource(source: string | InfoDictionary): { info: Info; mediators: r
   if (source.trimStart().startsWith("{")) return { info: parseInfo(source), mediators: [] };
   const link = parseLink(source);
   return { info: infoOfLink(link), mediators: link.mediators };
+}
+
+/** Whether a browser takes the server: RTCPeerConnection throws for all of them where one is malformed. */
+function usable({ urls, username, credential }: ICEServer): boolean {
+  const relay = urls.some((url) => /^turns?:/i.test(url));
+  return urls.every((url) => /^(stun|turn)s?:[^\s/@]+$/i.test(url)) && (!relay || (username !== undefined && credential !== undefined));
 }

@@ -7,6 +7,7 @@
 import { utf8Length } from "./bytes.ts";
 import { type FullHash, parseFullHash } from "./content.ts";
 import { type PeerID, parsePeerID } from "./ident.ts";
+import { asObject, clip, parseObject } from "./strict.ts";
 
 /** Where a mediator serves the WebSocket. */
 export const Path = "/mediation";
@@ -16,6 +17,9 @@ export const MaxSignalData = 64 << 10;
 
 /** Bounds a message in bytes: a full signal_data of which every byte needs an escape, and an envelope. */
 export const MaxMessageSize = 2 * MaxSignalData + (4 << 10);
+
+/** Bounds signal_data as JSON in its shortest form, in bytes with its quotes: control characters take six bytes each. */
+const maxQuotedSignalData = 2 * MaxSignalData + 2;
 
 /** Bounds the list in a peers message. */
 export const MaxPeers = 64;
@@ -130,22 +134,22 @@ export type Message =
   | Finish
   | ErrorMessage;
 
-/** Why a text is no message; it names the content and the peer it is about where they could be read. */
+/** Why a text is no message. */
 export class DecodeError extends Error {
   override readonly name = "DecodeError";
   readonly code: DecodeCode;
-  readonly fullHash: FullHash | undefined;
-  readonly peerID: PeerID | undefined;
 
-  constructor(code: DecodeCode, message: string, fullHash?: FullHash, peerID?: PeerID) {
+  constructor(code: DecodeCode, message: string) {
     super(message);
     this.code = code;
-    this.fullHash = fullHash;
-    this.peerID = peerID;
   }
 }
 
-/** Parses one message: what came in a WebSocket frame, whatever it is. */
+/**
+ * Parses one message: what came in a WebSocket frame, whatever it is. Where several
+ * things are wrong, the first is told: the size, the form of the text, the type, and then
+ * each field in the order of the specification.
+ */
 export function decode(text: unknown): Message | DecodeError {
   if (typeof text !== "string") return new DecodeError("bad_message", "a message is a text frame");
   const size = utf8Length(text);
@@ -162,18 +166,6 @@ export function decode(text: unknown): Message | DecodeError {
   }
 }
 
-function parseObject(text: string): object | null {
-  try {
-    return asObject(JSON.parse(text));
-  } catch {
-    return null;
-  }
-}
-
-function asObject(value: unknown): object | null {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : null;
-}
-
 function readMessage(fields: Fields): Message {
   const type = fields.text("type");
   switch (type) {
@@ -187,12 +179,14 @@ function readMessage(fields: Fields): Message {
       return { type, iceServers: fields.iceServers("ice_servers"), mediators: fields.optionalTexts("mediators") };
     case "peers":
       return { type, fullHash: fields.fullHash(), peers: fields.peerIDs("peers") };
-    case "signal": {
-      const fullHash = fields.fullHash();
-      const peerID = fields.peerID("peer_id");
-      const sender = fields.has("sender_id") && { senderID: fields.peerID("sender_id") };
-      return { type, fullHash, peerID, ...sender, signalData: fields.signalData(fullHash, peerID) };
-    }
+    case "signal":
+      return {
+        type,
+        fullHash: fields.fullHash(),
+        peerID: fields.peerID("peer_id"),
+        signalData: fields.signalData(),
+        ...fields.optionalID("sender_id", "senderID"),
+      };
     case "get_peers":
     case "announce":
     case "announced":
@@ -203,14 +197,16 @@ function readMessage(fields: Fields): Message {
         type,
         code: fields.text("code"),
         message: fields.text("message"),
-        ...(fields.has("peer_id") && { peerID: fields.peerID("peer_id") }),
-        ...(fields.has("sender_id") && { senderID: fields.peerID("sender_id") }),
         ...(fields.has("full_hash") && { fullHash: fields.fullHash() }),
+        ...fields.optionalID("peer_id", "peerID"),
+        ...fields.optionalID("sender_id", "senderID"),
       };
     default:
       throw new DecodeError("unknown_type", `no message has the type ${JSON.stringify(type.slice(0, 40))}`);
   }
 }
+
+const noPeer = "0".repeat(40);
 
 function bad(message: string): DecodeError {
   return new DecodeError("bad_message", message);
@@ -239,9 +235,10 @@ class Fields {
     return value;
   }
 
-  #list(name: string): unknown[] {
+  #list(name: string, limit: number): unknown[] {
     const value = this.#get(name);
     if (!Array.isArray(value)) throw bad(`${name} is of the wrong type`);
+    if (value.length > limit) throw bad(`${name} has at most ${limit} entries`);
     return value;
   }
 
@@ -249,6 +246,12 @@ class Fields {
     const value = this.#string(name);
     if (utf8Length(value) > MaxText) throw bad(`${name} has at most ${MaxText} bytes`);
     return value;
+  }
+
+  /** An object with the field, empty where it is missing or says nothing. */
+  #optionalText<K extends string>(name: K): { [key in K]?: string } {
+    const value = this.has(name) ? this.text(name) : "";
+    return value === "" ? {} : ({ [name]: value } as { [key in K]: string });
   }
 
   fullHash(): FullHash {
@@ -266,6 +269,12 @@ class Fields {
     return id;
   }
 
+  /** An object with the id under that key, empty where there is none; the id of zeros stands for none. */
+  optionalID<K extends string>(name: string, key: K): { [key in K]?: PeerID } {
+    const id = this.has(name) ? this.peerID(name) : noPeer;
+    return id === noPeer ? {} : ({ [key]: id } as { [key in K]: PeerID });
+  }
+
   mediatorID(name: string): string {
     const id = this.#string(name);
     if (!/^[1-9A-HJ-NP-Za-km-z]{40,64}$/.test(id)) {
@@ -275,20 +284,16 @@ class Fields {
   }
 
   peerIDs(name: string): PeerID[] {
-    const list = this.#list(name);
-    if (list.some((entry) => typeof entry !== "string" && entry !== null)) throw bad(`${name} is of the wrong type`);
-    if (list.length > MaxPeers) throw bad(`${name} has at most ${MaxPeers} entries`);
-    return list.map((entry) => {
-      if (entry === null) throw bad(`${name} is of the wrong type`);
-      const id = parsePeerID(entry as string);
+    return this.#list(name, MaxPeers).map((entry) => {
+      if (typeof entry !== "string") throw bad(`${name} is a list of texts`);
+      const id = parsePeerID(entry);
       if (id === null) throw new DecodeError("bad_peer_id", `every entry of ${name} is 40 lower-case hex digits`);
       return id;
     });
   }
 
   texts(name: string): string[] {
-    const list = this.#list(name);
-    if (list.length > MaxURLs) throw bad(`${name} has at most ${MaxURLs} entries`);
+    const list = this.#list(name, MaxURLs);
     if (!list.every((text): text is string => typeof text === "string" && utf8Length(text) <= MaxText)) {
       throw bad(`${name} is a list of texts of at most ${MaxText} bytes`);
     }
@@ -301,13 +306,9 @@ class Fields {
 
   iceServers(name: string): ICEServer[] {
     if (!this.has(name)) return [];
-    const list = this.#list(name);
-    if (list.length > MaxICEServers) throw bad(`${name} has at most ${MaxICEServers} entries`);
-    return list.map((entry) => {
-      const fields = asObject(entry);
-      if (fields === null) throw bad(`${name} is of the wrong type`);
+    return this.#list(name, MaxICEServers).map((entry) => {
       try {
-        return new Fields(fields).iceServer();
+        return new Fields(asObject(entry) ?? {}).iceServer();
       } catch {
         throw bad(`${name} holds an entry that is no ICE server`);
       }
@@ -319,22 +320,22 @@ class Fields {
     if (urls.length === 0) throw bad("an ICE server has a URL");
     return {
       urls,
-      ...(this.has("username") && { username: this.text("username") }),
-      ...(this.has("credential") && { credential: this.text("credential") }),
+      ...this.#optionalText("username"),
+      ...this.#optionalText("credential"),
     };
   }
 
-  signalData(fullHash: FullHash, peerID: PeerID): string {
+  signalData(): string {
     const data = this.#string("signal_data");
-    const size = utf8Length(data);
-    if (size > MaxSignalData) {
-      throw new DecodeError("signal_too_big", `signal_data has at most ${MaxSignalData} bytes, not ${size}`, fullHash, peerID);
+    if (utf8Length(data) > MaxSignalData || utf8Length(JSON.stringify(data)) > maxQuotedSignalData) {
+      const why = `signal_data has at most ${MaxSignalData} bytes, and ${maxQuotedSignalData} in quotes`;
+      throw new DecodeError("signal_too_big", why);
     }
     return data;
   }
 }
 
-/** The message as JSON. Decoding that gives the message again. */
+/** The message as JSON. Decoding that gives the message again; the text of an error is cut to MaxText. */
 export function encode(message: Message): string {
   return JSON.stringify(envelope(message));
 }
@@ -374,7 +375,7 @@ function envelope(message: Message): object {
         full_hash: message.fullHash,
         sender_id: message.senderID,
         code: message.code,
-        message: message.message,
+        message: clip(message.message, MaxText),
       };
   }
 }

@@ -123,14 +123,13 @@ export class Signaling {
     if (this.#state === "closed" && this.#mediators.length > 0) this.#connect();
   }
 
-  /** Adds mediators to the end of the list; malformed and known ones are left out. */
+  /** Adds mediators to the end of the list; what is no mediator's URL, and what is known, is passed over. */
   addMediators(urls: readonly string[]): void {
     for (const url of urls) {
       if (this.#mediators.length >= maxMediators || this.#mediators.includes(url)) continue;
       try {
         checkMediatorURL(url);
-      } catch (error) {
-        this.#config.events.trouble((error as Error).message);
+      } catch {
         continue;
       }
       this.#mediators.push(url);

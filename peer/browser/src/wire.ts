@@ -6,6 +6,7 @@
 
 import { type Bytes, fromHex, fromUTF8, toHex, utf8 } from "./bytes.ts";
 import { type FullHash, Geometry, type Hash, HashSize, LeafLength, MaxPieces, MaxProofHashes } from "./content.ts";
+import { clip } from "./strict.ts";
 
 /** The version of the protocol in the handshake. */
 export const Version = 1;
@@ -33,7 +34,7 @@ export const MaxMessage = 256;
 
 const headLength = 3; // type, content number
 const blockHead = headLength + 8; // and piece, begin
-const maxProof = 64; // hashes; a tree of 2^64 leaves
+const maxProof = 8; // hashes: MaxPieces are 2^8 spans of MaxProofHashes
 const handshakeBody = 1 + HashSize + 8 + 4 + 4;
 
 const numbers = {
@@ -166,7 +167,7 @@ export interface Goodbye {
   readonly type: "goodbye";
   readonly fullHash: FullHash;
   readonly reason: number;
-  /** For people. */
+  /** For people; encode cuts it to MaxMessage bytes. */
   readonly message: string;
 }
 
@@ -240,7 +241,7 @@ export function encode(frame: Frame): Bytes {
       return bytes;
     }
     case "goodbye": {
-      const text = utf8(frame.message);
+      const text = utf8(clip(frame.message, MaxMessage));
       const { bytes } = start({ type: "goodbye", number: 0 }, HashSize + 1 + text.length);
       bytes.set(hashBytes(frame.fullHash), headLength);
       bytes[headLength + HashSize] = frame.reason;
@@ -274,7 +275,8 @@ function hashBytes(hash: FullHash): Bytes {
 
 /**
  * Parses one frame. data and bits alias it. A FrameError "unknown_type" is to be
- * ignored. What a frame says about a content (is the piece within it?) is not checked
+ * ignored. Where several things are wrong, the first is told: the frame's size, its type,
+ * its length for that type, and then each field in its order. What a frame says about a content (is the piece within it?) is not checked
  * here: only whoever knows the content can.
  */
 export function decode(frame: Uint8Array): Frame | FrameError {
@@ -342,13 +344,13 @@ function bodyBounds(kind: number): [least: number, most: number] | null {
     case numbers.bitfield:
       return [1, MaxPieces / 8];
     case numbers.piece:
-      return [8, MaxFrame];
+      return [8, 8 + MaxBlock];
     case numbers.hashes:
       return [6 + HashSize, 6 + (MaxProofHashes + maxProof) * HashSize];
     case numbers.handshake:
-      return [handshakeBody, MinFrame];
+      return [handshakeBody, MinFrame - headLength];
     case numbers.goodbye:
-      return [HashSize + 1, MaxFrame];
+      return [HashSize + 1, MaxFrame - headLength];
     default:
       return null;
   }
@@ -375,12 +377,12 @@ function decodeHandshake(number: number, view: DataView, body: Uint8Array): Hand
   const totalLength = Number(view.getBigUint64(lengths)); // what is rounded here is far too large anyway
   const pieceLength = view.getUint32(lengths + 8);
   const maxFrame = view.getUint32(lengths + 12);
-  if (maxFrame < MinFrame) return new FrameError("bad_max_frame", `max_frame is at least ${MinFrame}, not ${maxFrame}`);
   try {
     new Geometry(totalLength, pieceLength).check();
   } catch (error) {
     return new FrameError("bad_geometry", (error as Error).message);
   }
+  if (maxFrame < MinFrame) return new FrameError("bad_max_frame", `max_frame is at least ${MinFrame}, not ${maxFrame}`);
   return { type: "handshake", number, fullHash, totalLength, pieceLength, maxFrame };
 }
 

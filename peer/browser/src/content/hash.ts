@@ -15,11 +15,14 @@ declare const fullHash: unique symbol;
 /** The root of the tree, the name of the content: 64 lower-case hex digits. */
 export type FullHash = string & { readonly [fullHash]: true };
 
+/** Whether the text is 64 lower-case hex digits. */
+export function isHash(text: string): boolean {
+  return /^[0-9a-f]{64}$/.test(text);
+}
+
 /** Parses 64 lower-case hex digits; throws a ContentError "bad_full_hash" for anything else. */
 export function parseFullHash(text: string): FullHash {
-  if (!/^[0-9a-f]{64}$/.test(text)) {
-    throw new ContentError("bad_full_hash", "a full hash is 64 lower-case hex digits");
-  }
+  if (!isHash(text)) throw new ContentError("bad_full_hash", "a full hash is 64 lower-case hex digits");
   return text as FullHash;
 }
 
@@ -28,9 +31,7 @@ export function shortHash(hash: FullHash): string {
   return hash.slice(0, 8);
 }
 
-/** A piece hash from its hex digits; throws a ContentError "bad_piece_hash". */
+/** The hash of 64 lower-case hex digits, which the text must be. */
 export function parseHash(text: string): Hash {
-  const hash = fromHex(text, HashSize);
-  if (hash === null) throw new ContentError("bad_piece_hash", "a piece hash is 64 lower-case hex digits");
-  return hash;
+  return fromHex(text, HashSize) as Hash;
 }

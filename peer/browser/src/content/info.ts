@@ -1,6 +1,7 @@
-import { fromUTF8, toHex, utf8, utf8Length } from "../bytes.ts";
+import { toHex, utf8Length } from "../bytes.ts";
+import { asInteger, parseObject } from "../strict.ts";
 import { type ContentCode, ContentError } from "./error.ts";
-import { type FullHash, type Hash, parseFullHash, parseHash } from "./hash.ts";
+import { type FullHash, type Hash, isHash, parseHash } from "./hash.ts";
 import { DefaultPieceLength, Geometry, MaxPieces } from "./tree.ts";
 
 /**
@@ -56,7 +57,12 @@ export function pieceHash(info: Info, piece: number): Hash {
   return info.pieceHashes === null ? parseHash(info.fullHash) : (info.pieceHashes[piece] as Hash);
 }
 
-/** Parses and validates an info dictionary. Every failure is a ContentError. */
+/**
+ * Parses and validates an info dictionary: JSON by the rules of strict.ts. Every failure is
+ * a ContentError; where several things are wrong, it is the first of: the size, the form
+ * of the text, each field in the order of Info (missing or of the wrong type), and then
+ * what validateInfo checks.
+ */
 export function parseInfo(text: string): Info {
   const size = utf8Length(text);
   if (size > MaxDictionarySize) {
@@ -64,57 +70,45 @@ export function parseInfo(text: string): Info {
   }
   const fields = parseObject(text);
   if (fields === null) throw new ContentError("bad_dictionary", "an info dictionary is a JSON object");
-
-  function read<T>(name: string, code: ContentCode, required: boolean, to: (value: unknown) => T | undefined): T | undefined {
-    if (!Object.hasOwn(fields as object, name)) {
-      if (required) throw new ContentError(code, `the info dictionary has no ${name}`);
-      return undefined;
-    }
-    const value = to((fields as Record<string, unknown>)[name]);
-    if (value === undefined) throw new ContentError(code, `the info dictionary's ${name} is malformed`);
-    return value;
-  }
-  const fullHash = read("full_hash", "bad_full_hash", true, toText);
-  if (fullHash !== undefined) parseFullHash(fullHash);
-  const fileName = read("file_name", "bad_file_name", false, toText) ?? "";
-  const contentType = read("content_type", "bad_content_type", false, toText) ?? "";
-  const totalLength = read("total_length", "bad_total_length", true, toInteger) as number;
-  const pieceLength = read("piece_length", "bad_piece_length", false, toInteger) ?? DefaultPieceLength(totalLength);
-  const pieceHashes = read("piece_hashes", "bad_piece_hash", false, toTexts)?.map(parseHash) ?? [];
-  const info: Info = {
-    fullHash: fullHash as FullHash,
-    fileName,
-    contentType,
-    totalLength,
-    pieceLength,
-    pieceHashes: pieceHashes.length > 0 ? pieceHashes : null,
-  };
+  const info = readInfo(fields);
   validateInfo(info);
   // The hash of a single piece says nothing that full_hash does not say.
   return geometryOf(info).pieces === 1 ? { ...info, pieceHashes: null } : info;
 }
 
-/** The text as a JSON object, or null. */
-function parseObject(text: string): Record<string, unknown> | null {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null;
-  } catch {
-    return null;
+/** Reads each field for itself. */
+function readInfo(fields: object): Info {
+  /** Reads a field; `to` gives null for a value that it cannot be. A field without a default is required. */
+  function read<T>(name: string, code: ContentCode, to: (value: unknown) => T | null, missing?: T): T {
+    if (!Object.hasOwn(fields, name)) {
+      if (missing === undefined) throw new ContentError(code, `the info dictionary has no ${name}`);
+      return missing;
+    }
+    const value = to((fields as Record<string, unknown>)[name]);
+    if (value === null) throw new ContentError(code, `the info dictionary's ${name} is malformed`);
+    return value;
   }
+  const fullHash = read("full_hash", "bad_full_hash", toFullHash);
+  const fileName = read("file_name", "bad_file_name", toText, "");
+  const contentType = read("content_type", "bad_content_type", toText, "");
+  const totalLength = read("total_length", "bad_total_length", asInteger);
+  const pieceLength = read("piece_length", "bad_piece_length", asInteger, DefaultPieceLength(totalLength));
+  const pieceHashes = read("piece_hashes", "bad_piece_hash", toHashes, []);
+  // An empty list says no more than none.
+  return { fullHash, fileName, contentType, totalLength, pieceLength, pieceHashes: pieceHashes.length > 0 ? pieceHashes : null };
 }
 
-// Lone surrogates become U+FFFD, as in any other JSON reader that has UTF-8 strings.
-function toText(value: unknown): string | undefined {
-  return typeof value === "string" ? (fromUTF8(utf8(value)) ?? undefined) : undefined;
+function toText(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
 }
 
-function toInteger(value: unknown): number | undefined {
-  return Number.isSafeInteger(value) ? (value as number) + 0 : undefined;
+function toFullHash(value: unknown): FullHash | null {
+  return typeof value === "string" && isHash(value) ? (value as FullHash) : null;
 }
 
-function toTexts(value: unknown): string[] | undefined {
-  return Array.isArray(value) && value.every((text) => typeof text === "string") ? (value as string[]) : undefined;
+function toHashes(value: unknown): Hash[] | null {
+  const right = Array.isArray(value) && value.every((text) => typeof text === "string" && isHash(text));
+  return right ? value.map(parseHash) : null;
 }
 
 /**
