@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -185,22 +186,13 @@ func (d *Discovery) provide(ctx context.Context, e *entry) error {
 	if !e.wanted && err == nil {
 		err = errFinished
 	}
-	if err == nil {
-		for _, node := range closest {
-			e.holders[node] = holder{at: now}
-		}
-	}
 	d.mu.Unlock()
 	if err == nil && len(closest) > 0 && d.putAll(ctx, e, closest, now) == 0 {
 		err = errNotStored
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for node, held := range e.holders {
-		if now.Sub(held.at) > d.timing.RecordValidity {
-			delete(e.holders, node)
-		}
-	}
+	d.forgetEnded(e)
 	switch {
 	case !e.wanted: // Finish waits for its turn
 	case err == nil:
@@ -230,14 +222,17 @@ func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID, at ti
 	var wg sync.WaitGroup
 	for _, node := range nodes {
 		wg.Go(func() {
-			if err := d.put(ctx, node, e.hash); err != nil {
-				d.log.Debug("record not stored", "hash", e.hash.Short(), "node", node, "error", err)
-				return
-			}
+			sent, err := d.put(ctx, node, e.hash)
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			e.holders[node] = holder{at: at, sure: true}
-			confirmed++
+			if sent {
+				e.holders[node] = holder{at: at, sure: err == nil}
+			}
+			if err == nil {
+				confirmed++
+			} else {
+				d.log.Debug("record not stored", "hash", e.hash.Short(), "node", node, "error", err)
+			}
 		})
 	}
 	wg.Wait()
@@ -245,25 +240,27 @@ func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID, at ti
 }
 
 // put stores the record at one node and asks for it. Twice: the first message
-// may have gone into a stream that the node had closed for idleness.
-func (d *Discovery) put(ctx context.Context, node peer.ID, hash content.FullHash) error {
+// may have gone into a stream that the node had closed for idleness. sent says
+// that the node may have the record, whatever the error.
+func (d *Discovery) put(ctx context.Context, node peer.ID, hash content.FullHash) (sent bool, err error) {
 	key := multihashOf(hash)
 	self := peer.AddrInfo{ID: d.self, Addrs: d.raw.Addrs()}
 	for range 2 {
 		if err := d.messenger.PutProviderAddrs(ctx, node, key, self); err != nil {
-			return fmt.Errorf("sending the record: %w", err)
+			return sent, fmt.Errorf("sending the record: %w", err)
 		}
+		sent = true
 		providers, _, err := d.messenger.GetProviders(ctx, node, key)
 		if err != nil {
-			return fmt.Errorf("asking for the record: %w", err)
+			return sent, fmt.Errorf("asking for the record: %w", err)
 		}
 		for _, provider := range providers {
 			if provider.ID == d.self {
-				return nil
+				return sent, nil
 			}
 		}
 	}
-	return errNotTaken
+	return false, errNotTaken // both answers came behind the record
 }
 
 // closest returns the nodes closest to the hash; none where this node is alone.
@@ -294,19 +291,17 @@ func (d *Discovery) closest(ctx context.Context, hash content.FullHash) ([]peer.
 }
 
 // retract withdraws the record from here and from all that may hold it. Where
-// look is set it also asks the nodes that are closest now, for an earlier run of
-// this mediator may have stored it there. The caller has the turn.
+// look is set it also tells the nodes that are closest now, for an earlier run of
+// this mediator may have stored it there; whether those answer does not count.
+// The caller has the turn.
 func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 	d.records.remove(e.hash, d.self)
 	d.mu.Lock()
-	holders := make(map[peer.ID]holder, len(e.holders))
-	for node, held := range e.holders {
-		holders[node] = held
-	}
+	holders := maps.Clone(e.holders)
 	d.mu.Unlock()
 	failed := 0 // guarded by d.mu
 	var wg sync.WaitGroup
-	withdraw := func(node peer.ID, held holder) {
+	for node, held := range holders {
 		wg.Go(func() {
 			err := d.withdrawals.withdraw(ctx, node, e.hash)
 			d.mu.Lock()
@@ -320,9 +315,6 @@ func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 			}
 		})
 	}
-	for node, held := range holders {
-		withdraw(node, held)
-	}
 	if look {
 		closest, err := d.closest(ctx, e.hash)
 		if err != nil {
@@ -330,29 +322,31 @@ func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 		}
 		for _, node := range closest {
 			if _, known := holders[node]; !known {
-				held := holder{at: time.Now(), sure: true} // nothing was sent; whatever it has is old
-				d.mu.Lock()
-				e.holders[node] = held
-				d.mu.Unlock()
-				withdraw(node, held)
+				wg.Go(func() { _ = d.withdrawals.withdraw(ctx, node, e.hash) })
 			}
 		}
 	}
 	wg.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for node, held := range e.holders {
-		if time.Since(held.at) > d.timing.RecordValidity {
-			delete(e.holders, node) // the record has ended by itself
-		}
-	}
+	d.forgetEnded(e)
 	if len(e.holders) > 0 && !e.wanted {
 		d.postpone(e)
 	}
 	if failed > 0 {
-		return fmt.Errorf("%w: %d of %d nodes did not answer", errUnconfirmed, failed, failed+len(holders))
+		return fmt.Errorf("%w: %d of %d nodes did not answer", errUnconfirmed, failed, len(holders))
 	}
 	return nil
+}
+
+// forgetEnded drops the holders whose record has ended by itself. The caller
+// holds d.mu.
+func (d *Discovery) forgetEnded(e *entry) {
+	for node, held := range e.holders {
+		if time.Since(held.at) > d.timing.RecordValidity {
+			delete(e.holders, node)
+		}
+	}
 }
 
 // due returns the entries whose time has come, withdrawals first, and marks them.

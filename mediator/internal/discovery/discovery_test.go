@@ -74,7 +74,9 @@ func startAll(t *testing.T, n int) []*Discovery {
 	for range n - 1 {
 		nodes = append(nodes, start(t, joining(nodes[0])))
 	}
+	began := time.Now()
 	settle(t, nodes)
+	t.Logf("%d nodes settled after %v", n, time.Since(began))
 	return nodes
 }
 
