@@ -23,8 +23,7 @@ var ErrBadMediatorID = errors.New("a mediator id is a base58 libp2p peer id")
 
 // PeerID names one connection of a peer to its mediator. It is chosen at
 // random for each connection, so it identifies nobody for longer than that.
-// The zero value is also a possible id, but nobody will draw it: where an id is
-// optional, it stands for none; see [PeerID.IsZero].
+// The zero value stands for no peer; see [PeerID.IsZero].
 type PeerID [PeerIDSize]byte
 
 // NewPeerID reads a fresh id from random. It fails only if random does.

@@ -62,7 +62,8 @@
 // also fit, as JSON in its shortest form and with its quotes, in 2 × MaxSignalData
 // + 2 bytes. Lists of URLs have at most MaxURLs entries, ice_servers at most
 // MaxICEServers, and each other text has at most MaxText bytes. A receiver passes
-// over a URL that it cannot use. Where a PeerID is optional, zeros stand for none.
+// over a URL that it cannot use. Zeros stand for no peer: where a
+// PeerID is optional they say that there is none, and a handshake with them gets bad_peer_id.
 //
 // handshake comes first, once. A peer chooses its id at random for each
 // connection. The mediator answers established or an error; after an error the
