@@ -15,7 +15,6 @@ import (
 
 	"p2pcdn/common/content"
 	"p2pcdn/peer/client"
-	"p2pcdn/peer/store"
 )
 
 const (
@@ -86,13 +85,13 @@ func (g *getting) run(ctx context.Context, what string) error {
 		return err
 	}
 	g.urls = g.mediators.or(fromLink)
-	target, err := store.Create(g.path(info), info.Geometry(), store.Options{Overwrite: g.force, Create: g.w.create})
+	target, err := client.CreateFile(g.path(info), info.Geometry(), client.FileOptions{Overwrite: g.force, Create: g.w.create})
 	if err != nil {
 		return err
 	}
 	ended, end := context.WithCancel(context.Background())
 	observe, events := observer(ended)
-	peer := startPeer(g.urls, observe)
+	peer := client.Start(g.urls, client.Config{Observe: observe})
 	defer peer.Close()
 	defer end()
 	share, err := peer.Get(info, target)
@@ -105,7 +104,7 @@ func (g *getting) run(ctx context.Context, what string) error {
 		peer.Close() // before the error is told: the temporary file is gone then
 		return err
 	}
-	fmt.Fprintf(g.w.stderr, "complete: %s, %s\n", target.Path(), size(info.TotalLength))
+	fmt.Fprintf(g.w.stderr, "complete: %s, %s\n", g.path(info), size(info.TotalLength))
 	if g.seedAfter {
 		fmt.Fprintln(g.w.stderr, "serving it until interrupted")
 		for {

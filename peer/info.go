@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"p2pcdn/peer/store"
+	"p2pcdn/peer/client"
 )
 
 func infoCommand(w world, mediators *mediatorList) *cobra.Command {
@@ -22,7 +22,7 @@ a web page, needs to know to fetch it. With --link it prints the link instead.`,
 		Args: arguments(1, 1, "info takes one FILE"),
 		RunE: func(command *cobra.Command, args []string) error {
 			bar := newHashing(w, args[0])
-			source, err := store.Open(command.Context(), args[0], int64(pieceLength), bar.progress)
+			source, err := client.OpenFile(command.Context(), args[0], int64(pieceLength), bar.progress)
 			bar.end()
 			if err != nil {
 				return err

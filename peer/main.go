@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/term"
 
-	"p2pcdn/peer/store"
+	"p2pcdn/peer/client"
 )
 
 // The exit codes.
@@ -30,7 +30,7 @@ type world struct {
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one: a bar may move on it
 	environment    func(name string) (value string, set bool)
-	create         func(path string) (store.File, error) // nil: on disk; see store.Options
+	create         func(path string) (client.File, error) // nil: on disk; see client.FileOptions
 }
 
 func main() {

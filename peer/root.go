@@ -13,8 +13,6 @@ import (
 
 	"p2pcdn/common/content"
 	"p2pcdn/peer/client"
-	"p2pcdn/peer/rtc"
-	"p2pcdn/peer/signaling"
 )
 
 // defaultMediator is where a mediator listens that was started as in the README.
@@ -152,16 +150,6 @@ func (s *byteSize) Set(text string) error {
 	}
 	*s = byteSize(n)
 	return nil
-}
-
-// startPeer returns a peer on the real network, whose events go to observe.
-func startPeer(mediators []string, observe func(client.Event)) *client.Client {
-	transport := rtc.New(rtc.Config{})
-	return client.New(client.Config{
-		Line:    signaling.Start(signaling.Config{URLs: mediators}),
-		Connect: func(peering rtc.Peering) client.Conn { return transport.Connect(peering) },
-		Observe: observe,
-	})
 }
 
 // observer queues the events of a peer without bounds of its own: there is one

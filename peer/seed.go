@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"p2pcdn/peer/client"
-	"p2pcdn/peer/store"
 )
 
 // tellEach is how often a seeder says what it did, where it did something: often
@@ -57,7 +56,7 @@ func (s *seeding) run(ctx context.Context, paths []string) error {
 	// Not ctx: the peer ends after it, and its last events are to be heard.
 	ended, end := context.WithCancel(context.Background())
 	observe, events := observer(ended)
-	peer := startPeer(s.mediators.or(), observe)
+	peer := client.Start(s.mediators.or(), client.Config{Observe: observe})
 	defer peer.Close()
 	defer end()
 
@@ -90,7 +89,7 @@ func (s *seeding) run(ctx context.Context, paths []string) error {
 
 // open hashes all files and prints their links. One that fails fails all, before
 // anything is announced.
-func (s *seeding) open(ctx context.Context, paths []string) (sources []*store.Source, err error) {
+func (s *seeding) open(ctx context.Context, paths []string) (sources []client.Source, err error) {
 	defer func() {
 		if err != nil {
 			for _, source := range sources {
@@ -100,7 +99,7 @@ func (s *seeding) open(ctx context.Context, paths []string) (sources []*store.So
 	}()
 	for _, path := range paths {
 		bar := newHashing(s.w, path)
-		source, err := store.Open(ctx, path, s.pieceLength, bar.progress)
+		source, err := client.OpenFile(ctx, path, s.pieceLength, bar.progress)
 		bar.end()
 		if err != nil {
 			return sources, err

@@ -2,11 +2,12 @@
 //
 // # Sources
 //
-// A [Source] is a file that is seeded, opened for reading only. It never hands out
-// bytes of which it does not know that they are right: a piece is checked against
-// its hash when it is first read, and again after the file's length or time of change
-// became another. A file that was only touched goes on being served; one whose content
-// changed fails with [CodeChanged], from then on and for every block.
+// A [Source] is a file that is seeded, opened for reading only. It hands out no bytes
+// that it did not check: a piece is checked against its hash when it is first read, and
+// again after the file's length or time of change became another. A file that was only
+// touched goes on being served; one whose content changed fails with [CodeChanged],
+// from then on and for every block. (Whoever changes a file and sets its time back
+// after the piece was checked deceives us, but not the receiver, who checks too.)
 //
 // # Targets
 //

@@ -1,0 +1,43 @@
+package client
+
+import (
+	"context"
+
+	"p2pcdn/common/content"
+	"p2pcdn/peer/rtc"
+	"p2pcdn/peer/signaling"
+	"p2pcdn/peer/store"
+)
+
+// Start returns a Client on the real network: with a line to one of the
+// mediators, and with WebRTC. The config's Line and Connect are filled in.
+func Start(mediators []string, config Config) *Client {
+	transport := rtc.New(rtc.Config{Log: config.Log})
+	config.Line = signaling.Start(signaling.Config{URLs: mediators})
+	config.Connect = func(peering rtc.Peering) Conn { return transport.Connect(peering) }
+	return New(config)
+}
+
+// OpenFile hashes a file and returns it as a source for Seed; see [store.Open].
+func OpenFile(ctx context.Context, path string, pieceLength int64, progress func(done, total int64)) (Source, error) {
+	source, err := store.Open(ctx, path, pieceLength, progress)
+	if err != nil {
+		return nil, err
+	}
+	return source, nil
+}
+
+// FileOptions are those of CreateFile.
+type FileOptions = store.Options
+
+// File is what [FileOptions] may replace.
+type File = store.File
+
+// CreateFile begins a file and returns it as a target for Get; see [store.Create].
+func CreateFile(path string, geometry content.Geometry, options FileOptions) (Target, error) {
+	target, err := store.Create(path, geometry, options)
+	if err != nil {
+		return nil, err
+	}
+	return target, nil
+}
