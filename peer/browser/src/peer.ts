@@ -25,6 +25,8 @@ import {
 /** What a peer needs of a content. */
 export interface Exchange {
   readonly hash: FullHash;
+  /** Whether pieces are still missing, so that the peer is asked for them. */
+  readonly wanting: boolean;
   /** The channel is open, and we want the peer for this content. */
   attach(peer: Peer): void;
   /** The peer's handshake came; false where the content takes no more peers. */
@@ -57,6 +59,12 @@ const idleTimeout = 30_000;
 /** How often the round trip is measured, in ms. */
 const rttInterval = 5_000;
 
+/**
+ * Contents that are downloaded from a peer at a time; others wait for their turn. With
+ * 1 MiB in flight each, in blocks of at least a leaf, they stay below MaxRequests.
+ */
+const maxDownloads = 8;
+
 /** Bounds the contents that a peer may have with us. */
 const maxNumbers = 4096;
 
@@ -79,7 +87,7 @@ export class Peer {
   #state: "connecting" | "open" | "closed" = "connecting";
   #maxFrame = 0; // bytes; once open
   #rtt: number | undefined;
-  readonly #waiting = new Set<Exchange>(); // contents that want it once it is open
+  readonly #waiting = new Set<Exchange>(); // contents that want it once it is open, and it is their turn; oldest first
   readonly #attached = new Set<Exchange>(); // contents whose swarm has it
   /** The peer's content numbers. left: goodbye was said, so what still comes is void. Bounded by maxNumbers. */
   readonly #numbers = new Map<number, { readonly hash: FullHash; left: boolean }>();
@@ -118,10 +126,22 @@ export class Peer {
     return this.#conn;
   }
 
-  /** Wants the peer for a content: attach comes at once where it is open, and else once it is. */
+  /** Wants the peer for a content: attach comes when it is open, and it is the content's turn. */
   want(exchange: Exchange): void {
-    if (this.#state === "open") exchange.attach(this);
-    else if (this.#state === "connecting") this.#waiting.add(exchange);
+    if (this.#state === "closed") return;
+    this.#waiting.add(exchange);
+    this.#idle();
+    this.admit();
+  }
+
+  /** Attaches the contents whose turn it is; to be called when one is complete. */
+  admit(): void {
+    if (this.#state !== "open") return;
+    for (const exchange of this.#waiting) {
+      const downloads = [...this.#attached].filter((other) => other.wanting).length;
+      if (downloads >= maxDownloads) return;
+      exchange.attach(this);
+    }
   }
 
   /** Says that the content's swarm has the peer. */
@@ -137,6 +157,7 @@ export class Peer {
     this.#attached.delete(exchange);
     this.#uploads = this.#uploads.filter((upload) => upload.exchange !== exchange);
     if (this.#serving?.exchange === exchange) this.#serving.void = true;
+    this.admit();
     if (this.#waiting.size + this.#attached.size === 0) this.#rest();
   }
 
@@ -190,8 +211,8 @@ export class Peer {
       const exchange = this.#host.exchange(this.hash);
       if (exchange?.greeted(this)) exchange.attach(this);
     }
-    for (const exchange of [...this.#waiting]) exchange.attach(this);
-    if (this.#attached.size === 0) this.#rest();
+    this.admit();
+    if (this.#waiting.size + this.#attached.size === 0) this.#rest();
     this.#measureRTT();
   }
 

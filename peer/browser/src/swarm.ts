@@ -749,9 +749,13 @@ function blockOf({ piece, begin, length }: Block): Block {
   return { piece, begin, length };
 }
 
-/** Removes the block from what the peer owes and returns it. */
+/**
+ * Removes the block from what the peer owes and returns it: the request that is waited
+ * for, if it was asked for twice, else one that was cancelled.
+ */
 function take(r: Remote, block: Block): Asked | undefined {
-  const at = r.asked.findIndex((asked) => sameBlock(asked.block, block));
+  const waitedFor = r.asked.findIndex((asked) => !asked.cancelled && sameBlock(asked.block, block));
+  const at = waitedFor >= 0 ? waitedFor : r.asked.findIndex((asked) => sameBlock(asked.block, block));
   const asked = at < 0 ? undefined : r.asked.splice(at, 1)[0];
   if (asked !== undefined && !asked.cancelled) r.inFlight -= block.length;
   return asked;

@@ -225,8 +225,8 @@ export class Transfer implements Content, Exchange {
     return this.#ended;
   }
 
-  get complete(): boolean {
-    return this.#complete;
+  get wanting(): boolean {
+    return !this.#complete && !this.#ended;
   }
 
   /** So many bytes of the file are hashed. */
@@ -478,6 +478,7 @@ export class Transfer implements Content, Exchange {
     this.#enter("complete");
     this.#tellProgress();
     this.#done.resolve((this.#store as Store).blob());
+    for (const { peer } of [...this.#members.values()]) peer.admit();
   }
 
   #announce(): void {
