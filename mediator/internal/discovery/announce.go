@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +137,12 @@ func (d *Discovery) Finish(ctx context.Context, hash content.FullHash) error {
 		return fmt.Errorf("finishing %s: %w", hash, err)
 	}
 	defer e.leave()
+	d.mu.Lock()
+	again := e.wanted
+	d.mu.Unlock()
+	if again { // announced since: the later call counts
+		return nil
+	}
 	if err := d.retract(ctx, e, true); err != nil {
 		return fmt.Errorf("finishing %s: %w", hash, err)
 	}
@@ -183,12 +190,12 @@ func (d *Discovery) provide(ctx context.Context, e *entry) error {
 	now := time.Now()
 	d.mu.Lock()
 	e.cancel = nil
-	if !e.wanted && err == nil {
+	if finished := lookup.Err() != nil && ctx.Err() == nil; finished || err == nil && !e.wanted {
 		err = errFinished
 	}
 	d.mu.Unlock()
 	if err == nil && len(closest) > 0 && d.putAll(ctx, e, closest, now) == 0 {
-		err = errNotStored
+		err = cmp.Or(ctx.Err(), errNotStored)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -36,10 +36,10 @@ const (
 	// company runs many mediators behind one address.
 	maxConnectionsPerIP = 64
 
-	// dialTimeout bounds a dial: an address that answers does so within two
-	// seconds; those that never do (interfaces behind NAT) should not hold a
-	// lookup up for the default of 15 seconds.
-	dialTimeout = 5 * time.Second
+	// dialTimeout bounds a dial. A mediator at the other end of the world answers
+	// within a second, within two if a packet is lost; a lookup in a small network
+	// waits for as long for a node that died, until its routing table drops it.
+	dialTimeout = 3 * time.Second
 
 	// maxPortTries bounds the search for a port that TCP and QUIC both have free.
 	maxPortTries = 20
