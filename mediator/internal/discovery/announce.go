@@ -248,8 +248,12 @@ func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID, at ti
 
 // put stores the record at one node and asks for it. Twice: the first message
 // may have gone into a stream that the node had closed for idleness. sent says
-// that the node may have the record, whatever the error.
+// that the node may have the record, whatever the error. A node that cannot drop
+// a record when it is told to gets none.
 func (d *Discovery) put(ctx context.Context, node peer.ID, hash content.FullHash) (sent bool, err error) {
+	if protocols, err := d.raw.Peerstore().SupportsProtocols(node, WithdrawProtocol); err != nil || len(protocols) == 0 {
+		return false, errNotTaken
+	}
 	key := multihashOf(hash)
 	self := peer.AddrInfo{ID: d.self, Addrs: d.raw.Addrs()}
 	for range 2 {
@@ -423,7 +427,7 @@ func (d *Discovery) renewAll(now time.Time) {
 }
 
 // withdrawAll withdraws every record from every known holder, one message per
-// holder where they fit, within the time of ctx. Nothing else works on entries.
+// holder where they fit, within the time of ctx.
 func (d *Discovery) withdrawAll(ctx context.Context) {
 	byHolder := make(map[peer.ID][]content.FullHash)
 	d.mu.Lock()

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -381,4 +380,18 @@ func TestAddressesThroughTheHost(t *testing.T) {
 			t.Errorf("through %s: %s, want %s", host, got, want)
 		}
 	}
+}
+
+func FuzzParseID(f *testing.F) {
+	f.Add([]byte(`{"id":"` + someID + `","addresses":["/ip4/192.0.2.1/tcp/4001/p2p/` + someID + `"]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		info, err := parseID(body)
+		if err != nil {
+			return
+		}
+		if err := info.ID.Validate(); err != nil || len(info.Addrs) == 0 || len(info.Addrs) > maxIDAddresses {
+			t.Errorf("got %v, %v", info, err)
+		}
+		throughHost("example.org", info.Addrs)
+	})
 }

@@ -38,9 +38,11 @@ const (
 	// renewals.
 	smallNetwork = 100
 
-	// closeTimeout bounds the withdrawals of Close. A mediator stops within five
-	// seconds of a signal.
-	closeTimeout = 2500 * time.Millisecond
+	// endTimeout is how long Close waits for calls to end by themselves, and
+	// closeTimeout bounds its withdrawals. A mediator stops within five seconds of
+	// a signal.
+	endTimeout   = time.Second
+	closeTimeout = 2 * time.Second
 
 	// collectEvery is how often ended records are removed: an ended record is
 	// never served, it only takes room.
@@ -300,13 +302,23 @@ func (d *Discovery) Close() error {
 			}
 		}
 	}
-	d.wg.Wait()
+	ended := make(chan struct{})
+	go func() {
+		d.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(endTimeout): // kad-dht writes without a deadline, maybe to one who does not read
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	d.withdrawAll(ctx)
 	d.final()
 	d.withdrawals.wg.Wait()
-	return errors.Join(d.dht.Close(), d.raw.Close())
+	err := errors.Join(d.dht.Close(), d.raw.Close()) // which ends such a write
+	<-ended
+	return err
 }
 
 func multihashOf(hash content.FullHash) multihash.Multihash {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/goleak"
 
 	"p2pcdn/common/content"
@@ -626,4 +627,21 @@ func TestHostFindsAddressesInTheDHT(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = stream.Reset()
+}
+
+func TestNoRecordForANodeThatCannotDropIt(t *testing.T) {
+	foreign := start(t, nil)
+	foreign.raw.RemoveStreamHandler(WithdrawProtocol)
+	owner := start(t, nil)
+	if err := owner.raw.Connect(testContext(t), peer.AddrInfo{ID: foreign.self, Addrs: foreign.raw.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	wantPeers(t, owner, 1) // kad-dht takes it for one of us
+	if err := owner.Announce(testContext(t), hashOf("x")); !errors.Is(err, errNotStored) {
+		t.Errorf("announcing: %v, want %v", err, errNotStored)
+	}
+	if got := foreign.Status().Held; got != 0 {
+		t.Errorf("it holds %d records", got)
+	}
+	finish(t, owner, hashOf("x"))
 }

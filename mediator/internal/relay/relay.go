@@ -49,7 +49,8 @@ type Config struct {
 	QueueLength int
 
 	// MaxStreams bounds all streams. Default 1024, each with a goroutine and up
-	// to one message of memory; a mediator has connections to some 400 others.
+	// to one message of memory; a mediator has connections to some 400 others. A
+	// quarter is kept for those that this side opens.
 	MaxStreams int
 
 	// MaxStreamsPerMediator bounds those that one mediator opened. Default 4: it

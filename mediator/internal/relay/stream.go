@@ -127,13 +127,13 @@ func (s *stream) refuse(code mediation.ErrorCode, text string) {
 }
 
 // enter counts a stream in; false where there is no room, or the Relay is closed.
-func (r *Relay) enter(raw network.Stream) (room, open bool) {
+func (r *Relay) enter(raw network.Stream, limit int) (room, open bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return false, false
 	}
-	room = len(r.live) < r.config.MaxStreams
+	room = len(r.live) < limit
 	r.live[raw] = struct{}{} // a refused one too, until it is told
 	return room, true
 }
@@ -157,7 +157,7 @@ func (r *Relay) open(l *link) error {
 		r.log.Debug("a mediator is not reached", "mediator", l.mediator.Short(), "error", err)
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
-	room, open := r.enter(raw)
+	room, open := r.enter(raw, r.config.MaxStreams)
 	if !room || !open {
 		r.exit(raw)
 		_ = raw.Reset()
@@ -202,7 +202,7 @@ func (s *stream) greet() error {
 // accept serves a stream that another mediator opened, in libp2p's goroutine.
 func (r *Relay) accept(raw network.Stream) {
 	mediator, err := ident.ParseMediatorID(raw.Conn().RemotePeer().String())
-	room, open := r.enter(raw)
+	room, open := r.enter(raw, r.config.MaxStreams-r.config.MaxStreams/4)
 	defer r.exit(raw)
 	if err != nil || !open {
 		_ = raw.Reset()
