@@ -205,9 +205,11 @@ func (g *getting) follow(ctx context.Context, share *client.Share, events <-chan
 		case <-ctx.Done():
 			return ctx.Err()
 		case e := <-events:
-			if state, is := e.(client.StateChanged); is && (state.State == client.Complete || state.State == client.Failed) {
+			if changed, is := e.(client.StateChanged); is {
 				view.show(share.Status())
-				return share.Wait(ctx)
+				if changed.State == client.Complete || changed.State == client.Failed {
+					return share.Wait(ctx)
+				}
 			}
 			if err := g.heard(e, view); err != nil {
 				return err

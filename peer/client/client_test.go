@@ -31,6 +31,7 @@ type hub struct {
 	seeds   map[content.FullHash][]*hubLine        // guarded by mu
 	waiting map[content.FullHash]map[*hubLine]bool // guarded by mu: who is told of later seeders
 	finish  []content.FullHash                     // guarded by mu: every finish
+	parted  [2]*hubLine                            // guarded by mu: no signal leads from one to the other
 }
 
 func newHub() *hub {
@@ -53,6 +54,15 @@ func (h *hub) line() *hubLine {
 	h.lines = append(h.lines, l)
 	l.events <- signaling.Connected{URL: "ws://hub", PeerID: l.id}
 	return l
+}
+
+// rename gives a line another id, as a reconnect does.
+func (h *hub) rename(l *hubLine) {
+	h.mu.Lock()
+	h.lines = append(h.lines, &hubLine{hub: h, id: l.id, closed: true})
+	l.id = ident.PeerID{byte(len(h.lines))}
+	l.events <- signaling.Connected{URL: "ws://hub", PeerID: l.id}
+	h.mu.Unlock()
 }
 
 func (l *hubLine) Events() <-chan signaling.Event { return l.events }
@@ -114,6 +124,9 @@ func (l *hubLine) Signal(hash content.FullHash, to ident.PeerID, data string) er
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	for _, other := range l.hub.lines {
+		if h := l.hub; (h.parted[0] == l && h.parted[1] == other) || (h.parted[1] == l && h.parted[0] == other) {
+			continue
+		}
 		if other.id == to && !other.closed {
 			other.tell(mediation.Signal{FullHash: hash, PeerID: l.id, SignalData: data})
 			return nil
@@ -161,7 +174,8 @@ type memoryTarget struct {
 	data      []byte // guarded by mu, as are the next ones
 	committed bool
 	closed    bool
-	full      int // so many pieces can still be written, if it is not negative
+	before    func() // static: called before a piece is written; may be nil
+	full      int    // so many pieces can still be written, if it is not negative
 }
 
 var errFull = errors.New("full")
@@ -171,6 +185,9 @@ func newTarget(info content.Info) *memoryTarget {
 }
 
 func (t *memoryTarget) WritePiece(piece int, data []byte) error {
+	if t.before != nil {
+		t.before()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.full == 0 {
@@ -274,5 +291,150 @@ func TestSeederToLeecherOverWebRTC(t *testing.T) {
 	}
 	if s := seed.Status(); s.State != Seeding || s.Uploaded < int64(len(data)) || s.Served != 1 || !s.Announced {
 		t.Errorf("the seeder's status: %+v", s)
+	}
+}
+
+// strangersHash is the content that strangers signal about: what tests share.
+var strangersHash = func() content.FullHash {
+	_, source := random(contentLength)
+	return source.info.FullHash
+}()
+
+// contentLength is that of most contents here: 16 pieces of 64 KiB and a short one.
+const contentLength = 1<<20 + 3
+
+func signalOf(e signaling.Event) (from ident.PeerID, signal rtc.Signal, is bool) {
+	if heard, ok := e.(signaling.Heard); ok {
+		if m, ok := heard.Message.(mediation.Signal); ok {
+			signal, err := rtc.ParseSignal(m.SignalData)
+			return m.PeerID, signal, err == nil
+		}
+	}
+	return from, signal, false
+}
+
+func TestThreeSeedersOverWebRTC(t *testing.T) {
+	data, source := random(5<<20 + 3)
+	hub, connect := newHub(), overWebRTC()
+	var seeds []*Share
+	together := make(chan struct{}) // nobody serves before all three are connected
+	for range 3 {
+		_, source := random(5<<20 + 3)
+		source.spoil = func(int, int64, []byte) error { <-together; return nil }
+		seed, err := newPeer(t, Config{Line: hub.line(), Connect: connect}).Seed(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seeds = append(seeds, seed)
+	}
+	leecher := newPeer(t, Config{Line: hub.line(), Connect: connect})
+	target := newTarget(source.info)
+	share, err := leecher.Get(source.info, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { return len(share.Status().Swarm.Peers) == 3 }, "three connections")
+	close(together)
+	await(t, share)
+	if !target.holds(data) {
+		t.Error("another content arrived")
+	}
+	sent := int64(0)
+	for i, seed := range seeds {
+		n := seed.Status().Uploaded
+		if n == 0 {
+			t.Errorf("seeder %d sent nothing", i)
+		}
+		sent += n
+	}
+	if sent < int64(len(data)) || sent > int64(len(data))*11/10 {
+		t.Errorf("%d bytes were sent for %d", sent, len(data))
+	}
+}
+
+// until polls for what has no event, with a deadline.
+func until(t testing.TB, condition func() bool, what string) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+// The first fetches from the seeder, which leaves; the next fetches from the
+// first, and so on.
+func TestAChainOverWebRTC(t *testing.T) {
+	data, source := random(contentLength)
+	hub, connect := newHub(), overWebRTC()
+	last := newPeer(t, Config{Line: hub.line(), Connect: connect})
+	if _, err := last.Seed(source); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		next := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		target := newTarget(source.info)
+		share, err := next.Get(source.info, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		await(t, share)
+		if !target.holds(data) {
+			t.Errorf("another content arrived at %d", i)
+		}
+		last.Close()
+		last = next
+	}
+}
+
+// Leechers hear of each other at about the same moment, and offer to each other at once.
+func TestLeechersTogetherOverWebRTC(t *testing.T) {
+	_, source := random(contentLength)
+	hub, connect := newHub(), overWebRTC()
+	seeder := newPeer(t, Config{Line: hub.line(), Connect: connect})
+	if _, err := seeder.Seed(source); err != nil {
+		t.Fatal(err)
+	}
+	var shares []*Share
+	for range 4 {
+		leecher := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		share, err := leecher.Get(source.info, newTarget(source.info))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shares = append(shares, share)
+	}
+	for _, share := range shares {
+		await(t, share)
+	}
+}
+
+func BenchmarkSeederToLeecher(b *testing.B) {
+	const length = 64 << 20
+	data, source := random(length)
+	b.SetBytes(length)
+	for range b.N {
+		hub, connect := newHub(), overWebRTC()
+		seeder := newPeer(b, Config{Line: hub.line(), Connect: connect})
+		if _, err := seeder.Seed(source); err != nil {
+			b.Fatal(err)
+		}
+		leecher := newPeer(b, Config{Line: hub.line(), Connect: connect})
+		target := newTarget(source.info)
+		share, err := leecher.Get(source.info, target)
+		if err != nil {
+			b.Fatal(err)
+		}
+		await(b, share)
+		if !target.holds(data) {
+			b.Error("another content arrived")
+		}
+		leecher.Close()
+		seeder.Close()
 	}
 }

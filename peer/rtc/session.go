@@ -41,7 +41,7 @@ type channel struct {
 
 // newSession makes the peer connection; an offerer's offer is sent by offer.
 func newSession(conn *Conn) (*session, error) {
-	pc, err := conn.transport.api.NewPeerConnection(conn.peering.configuration())
+	pc, err := conn.transport.newPeerConnection(conn.peering.configuration())
 	if err != nil {
 		return nil, fmt.Errorf("preparing a connection: %w", err)
 	}

@@ -22,6 +22,11 @@ const (
 	DefaultLostAfter = 8 * time.Second
 )
 
+// dtlsRetry is how long DTLS waits before it sends again. What comes before the other
+// side is ready is lost, now and then, so pion's second would be seen by people.
+// Browsers begin with 50 ms; over longer ways, some small packets are sent twice.
+const dtlsRetry = 100 * time.Millisecond
+
 // Config is what a Transport is made of. The zero value is usable.
 type Config struct {
 	Log            *slog.Logger  // for what pion says; nil: nobody hears it
@@ -31,7 +36,7 @@ type Config struct {
 
 // Transport makes connections. It has no state; its methods may be called together.
 type Transport struct {
-	api            *webrtc.API
+	settings       webrtc.SettingEngine // never changed; each connection gets a copy
 	log            *slog.Logger
 	connectTimeout time.Duration
 }
@@ -51,9 +56,21 @@ func New(config Config) *Transport {
 	settings.LoggerFactory = loggers{config.Log} // pion's own writes to standard output
 	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
 	settings.SetIncludeLoopbackCandidate(true)   // two peers on one machine, with or without a network
+	settings.SetDTLSRetransmissionInterval(dtlsRetry)
 	// Nothing for half of the time: "disconnected"; for the other half too: "failed".
 	settings.SetICETimeouts(config.LostAfter/2, config.LostAfter/2, config.LostAfter/8)
-	return &Transport{webrtc.NewAPI(webrtc.WithSettingEngine(settings)), config.Log, config.ConnectTimeout}
+	return &Transport{settings, config.Log, config.ConnectTimeout}
+}
+
+// newPeerConnection makes a peer connection with sockets of its own.
+func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webrtc.PeerConnection, error) {
+	network, err := newSockets()
+	if err != nil {
+		return nil, err
+	}
+	settings := t.settings
+	settings.SetNet(network)
+	return webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
 }
 
 // Peering says who is to be connected with whom, and how.

@@ -1,0 +1,37 @@
+package rtc
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/pion/transport/v2"
+	"github.com/pion/transport/v2/stdnet"
+)
+
+// socketBuffer is asked for as the receive buffer of every UDP socket, in bytes;
+// the system gives less where it allows less. What arrives in one window (1 MiB) must
+// fit: a packet of 1.2 KB counts as 2.3 KB, and with the usual 208 KiB a fast sender
+// overruns a busy receiver every second, which then waits a second for each loss.
+const socketBuffer = 4 << 20
+
+// sockets is the system's network, with larger buffers. It is made for one
+// connection, since it remembers the interfaces that there were.
+type sockets struct{ *stdnet.Net }
+
+func newSockets() (sockets, error) {
+	network, err := stdnet.NewNet()
+	if err != nil {
+		return sockets{}, fmt.Errorf("looking at the network interfaces: %w", err)
+	}
+	return sockets{network}, nil
+}
+
+// ListenUDP implements [transport.Net].
+func (s sockets) ListenUDP(network string, local *net.UDPAddr) (transport.UDPConn, error) {
+	conn, err := s.Net.ListenUDP(network, local)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetReadBuffer(socketBuffer) // it works without, only slower
+	return conn, nil
+}
