@@ -22,11 +22,6 @@ const (
 	DefaultLostAfter = 8 * time.Second
 )
 
-// dtlsRetry is how long DTLS waits before it sends again. What comes before the other
-// side is ready is lost, now and then, so pion's second would be seen by people.
-// Browsers begin with 50 ms; over longer ways, some small packets are sent twice.
-const dtlsRetry = 100 * time.Millisecond
-
 // Config is what a Transport is made of. The zero value is usable.
 type Config struct {
 	Log            *slog.Logger  // for what pion says; nil: nobody hears it
@@ -56,7 +51,10 @@ func New(config Config) *Transport {
 	settings.LoggerFactory = loggers{config.Log} // pion's own writes to standard output
 	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
 	settings.SetIncludeLoopbackCandidate(true)   // two peers on one machine, with or without a network
-	settings.SetDTLSRetransmissionInterval(dtlsRetry)
+	// A check that overtakes its candidate's signal, or comes from behind a browser's
+	// mDNS name, makes a peer reflexive candidate: as direct as a host candidate, and
+	// not worth the second that pion would wait for a better one.
+	settings.SetPrflxAcceptanceMinWait(0)
 	// Nothing for half of the time: "disconnected"; for the other half too: "failed".
 	settings.SetICETimeouts(config.LostAfter/2, config.LostAfter/2, config.LostAfter/8)
 	return &Transport{settings, config.Log, config.ConnectTimeout}
