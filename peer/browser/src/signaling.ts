@@ -334,6 +334,7 @@ export const openWebSocket: OpenSocket = (url, events) => {
   socket.onmessage = ({ data }) => {
     if (!over) events.received(data);
   };
+  socket.onerror = () => close("it cannot be reached"); // a page's security policy may forbid it: then no close follows
   socket.onclose = ({ code, reason }) => close(reason === "" ? `the connection was closed (${code})` : reason);
   return {
     send: (text) => {
