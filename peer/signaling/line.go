@@ -37,8 +37,8 @@ func (c *Client) line(ctx context.Context, url string) error {
 		return err
 	}
 	connected.URL = url
-	c.tell(ctx, connected) // before anything of this line can be heard or sent
-	c.setOnline(true)
+	c.setOnline(true)      // first, so that whoever hears of the line can use it
+	c.tell(ctx, connected) // and before anything of this line is heard
 
 	var helpers sync.WaitGroup
 	failed := make(chan error, 2) // what the helpers met first; each sends at most once
