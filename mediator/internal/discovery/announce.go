@@ -56,6 +56,7 @@ type entry struct {
 	queued  bool               // a worker was given the record
 	cancel  context.CancelFunc // ends the lookup under way; or nil
 	next    time.Time          // when to renew, or to try again
+	grown   bool               // the network has grown since the last look for the closest nodes
 	tries   int                // that failed in a row
 	holders map[peer.ID]holder // nodes that may hold the record, without this one
 }
@@ -180,7 +181,7 @@ func (d *Discovery) provide(ctx context.Context, e *entry) error {
 		d.mu.Unlock()
 		return errFinished
 	}
-	e.cancel = cancel
+	e.cancel, e.grown = cancel, false
 	d.mu.Unlock()
 	err := d.records.put(e.hash, d.self, time.Now())
 	var closest []peer.ID
@@ -204,7 +205,10 @@ func (d *Discovery) provide(ctx context.Context, e *entry) error {
 	case !e.wanted: // Finish waits for its turn
 	case err == nil:
 		e.stored, e.tries = true, 0
-		e.next = now.Add(jitter(d.timing.Renew))
+		e.next = now
+		if !e.grown {
+			e.next = now.Add(jitter(d.timing.Renew))
+		}
 	default:
 		d.postpone(e)
 	}
@@ -415,13 +419,13 @@ func (d *Discovery) tendOne(ctx context.Context, e *entry) {
 	}
 }
 
-// renewAll makes every announced record due.
+// renewAll makes every announced record due, because the network has grown.
 func (d *Discovery) renewAll(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.entries {
 		if e.wanted {
-			e.next = now
+			e.next, e.grown = now, true
 		}
 	}
 }

@@ -44,6 +44,12 @@ const (
 	endTimeout   = time.Second
 	closeTimeout = 2 * time.Second
 
+	// refreshEvery is how often the routing table is filled up. kad-dht's ten
+	// minutes are for a network that does not grow: a node with 20 peers does not
+	// take a newcomer in before it meets it in a lookup, and stores records without
+	// it until then. A refresh is a dozen lookups.
+	refreshEvery = 2 * time.Minute
+
 	// collectEvery is how often ended records are removed: an ended record is
 	// never served, it only takes room.
 	collectEvery = time.Minute
@@ -108,6 +114,7 @@ func New(ctx context.Context, config Config) (*Discovery, error) {
 		kad.ProtocolPrefix(ProtocolPrefix),
 		kad.Mode(kad.ModeServer),
 		kad.DisableValues(),
+		kad.RoutingTableRefreshPeriod(refreshEvery),
 		kad.AddressFilter(nil), // keeps loopback and private addresses
 		kad.ProviderDatastore(d.records),
 		kad.ProviderManagerOpts(
