@@ -89,18 +89,15 @@ func (g *getting) run(ctx context.Context, what string) error {
 	if err != nil {
 		return err
 	}
-	ended, end := context.WithCancel(context.Background())
-	observe, events := observer(ended)
-	peer := client.Start(g.urls, client.Config{Observe: observe})
+	events := newInbox()
+	peer := client.Start(g.urls, client.Config{Observe: events.observe})
 	defer peer.Close()
-	defer end()
 	share, err := peer.Get(info, target)
 	if err != nil {
 		_ = target.Close()
 		return err
 	}
 	if err := g.follow(ctx, share, events); err != nil {
-		end()
 		peer.Close() // before the error is told: the temporary file is gone then
 		return err
 	}
@@ -111,8 +108,10 @@ func (g *getting) run(ctx context.Context, what string) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case e := <-events:
-				tellLine(g.w, e)
+			case <-events.wake:
+				for _, e := range events.take() {
+					tellLine(g.w, e)
+				}
 			}
 		}
 	}
@@ -194,7 +193,7 @@ func (g *getting) path(info content.Info) string {
 }
 
 // follow shows how the download goes until it ends.
-func (g *getting) follow(ctx context.Context, share *client.Share, events <-chan client.Event) error {
+func (g *getting) follow(ctx context.Context, share *client.Share, events *inbox) error {
 	view := newView(g.w, share.Status().Info)
 	defer view.end()
 	ticker := time.NewTicker(lookEach)
@@ -204,15 +203,16 @@ func (g *getting) follow(ctx context.Context, share *client.Share, events <-chan
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case e := <-events:
-			if changed, is := e.(client.StateChanged); is {
-				view.show(share.Status())
-				if changed.State == client.Complete || changed.State == client.Failed {
-					return share.Wait(ctx)
+		case <-events.wake:
+			for _, e := range events.take() {
+				if err := g.heard(e, view); err != nil {
+					return err
 				}
 			}
-			if err := g.heard(e, view); err != nil {
-				return err
+			status := share.Status()
+			view.show(status)
+			if status.State == client.Complete || status.State == client.Failed {
+				return share.Wait(ctx)
 			}
 		case now := <-ticker.C:
 			status := share.Status()
@@ -237,6 +237,8 @@ func (g *getting) heard(e client.Event, view *view) error {
 		if !g.lineUp && e.Failures >= mediatorRounds*len(g.urls) {
 			return fmt.Errorf("no mediator can be reached: %s: %w", e.URL, e.Err)
 		}
+	case client.Refused:
+		view.say(func() { tellLine(g.w, e) })
 	case client.PeerDropped:
 		if e.Banned {
 			view.say(func() { fmt.Fprintf(g.w.stderr, "peer %s sent wrong data and is not asked again\n", e.Peer.Short()) })

@@ -469,6 +469,27 @@ func TestTheSameContentTwice(t *testing.T) {
 	c.ends(exitDone, "")
 }
 
+// More files than any queue has room for.
+func TestManyFiles(t *testing.T) {
+	m := startMediator(t)
+	folder := t.TempDir()
+	var paths []string
+	for i := range 600 {
+		paths = append(paths, write(t, filepath.Join(folder, fmt.Sprint(i)), fmt.Append(nil, i)))
+	}
+	c := start(t, nil, append([]string{"seed", "-m", m.url}, paths...)...)
+	c.says(c.stderr, "announced "+paths[len(paths)-1]+"\n")
+	if n := strings.Count(c.stdout.String(), "\n"); n != len(paths) {
+		t.Errorf("%d links", n)
+	}
+	link := strings.Fields(c.stdout.String())[299]
+	out := t.TempDir()
+	start(t, nil, "get", link, "-o", out).ends(exitDone, "complete")
+	same(t, filepath.Join(out, "299"), []byte("299"))
+	c.interrupt()
+	c.ends(exitDone, "")
+}
+
 // A real process ends cleanly on a real signal.
 func TestSignals(t *testing.T) {
 	m := startMediator(t)

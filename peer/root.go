@@ -1,12 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"math/bits"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -152,14 +152,34 @@ func (s *byteSize) Set(text string) error {
 	return nil
 }
 
-// observer queues the events of a peer without bounds of its own: there is one
-// per state of a share, and few of the line.
-func observer(ctx context.Context) (observe func(client.Event), events <-chan client.Event) {
-	queue := make(chan client.Event, 256)
-	return func(e client.Event) {
-		select {
-		case queue <- e:
-		case <-ctx.Done():
-		}
-	}, queue
+// inbox keeps the events of a peer until the command's goroutine takes them. It never
+// makes the peer wait, which may be waiting for that goroutine; what is in it is
+// bounded by what can happen while a command prints a line.
+type inbox struct {
+	wake chan struct{} // holds a token while there may be events; capacity 1
+
+	mu     sync.Mutex
+	events []client.Event // guarded by mu
+}
+
+func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
+
+// observe is for client.Config.
+func (i *inbox) observe(e client.Event) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.events = append(i.events, e)
+	select {
+	case i.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the events that came since the last call, in order.
+func (i *inbox) take() []client.Event {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	events := i.events
+	i.events = nil
+	return events
 }

@@ -53,12 +53,9 @@ func (s *seeding) run(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
-	// Not ctx: the peer ends after it, and its last events are to be heard.
-	ended, end := context.WithCancel(context.Background())
-	observe, events := observer(ended)
-	peer := client.Start(s.mediators.or(), client.Config{Observe: observe})
+	events := newInbox()
+	peer := client.Start(s.mediators.or(), client.Config{Observe: events.observe})
 	defer peer.Close()
-	defer end()
 
 	s.names = make(map[*client.Share]string)
 	for i, source := range sources {
@@ -77,9 +74,11 @@ func (s *seeding) run(ctx context.Context, paths []string) error {
 		case <-ctx.Done():
 			s.tell()
 			return nil // an interruption is how seeding ends
-		case e := <-events:
-			if err := s.heard(e); err != nil {
-				return err
+		case <-events.wake:
+			for _, e := range events.take() {
+				if err := s.heard(e); err != nil {
+					return err
+				}
 			}
 		case <-ticker.C:
 			s.tell()
@@ -114,7 +113,7 @@ func (s *seeding) open(ctx context.Context, paths []string) (sources []client.So
 
 func (s *seeding) heard(e client.Event) error {
 	switch e := e.(type) {
-	case client.LineUp, client.LineDown:
+	case client.LineUp, client.LineDown, client.Refused:
 		tellLine(s.w, e)
 	case client.Announced:
 		fmt.Fprintf(s.w.stderr, "announced %s\n", s.names[e.Share])
@@ -152,5 +151,7 @@ func tellLine(w world, e client.Event) {
 		fmt.Fprintf(w.stderr, "connected to the mediator %s\n", e.URL)
 	case client.LineDown:
 		fmt.Fprintf(w.stderr, "mediator %s: %v; trying again in %v\n", e.URL, e.Err, e.Retry.Round(100*time.Millisecond))
+	case client.Refused:
+		fmt.Fprintf(w.stderr, "the mediator says: %v\n", e.Err)
 	}
 }

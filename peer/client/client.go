@@ -202,12 +202,16 @@ func (c *Client) connected(e signaling.Connected) {
 
 var errNewID = errors.New("the line to the mediator was renewed meanwhile")
 
-// refused handles an error message: it is about a peer, about a content, or
-// about nothing that can be helped.
+// refused handles an error message. A peer that is not there any more is no news;
+// all else is told, and asked for again by tick.
 func (c *Client) refused(e *mediation.Error) {
-	c.config.Log.Debug("the mediator answers with an error", "err", e)
 	if e.Code != mediation.CodePeerNotFound {
-		return // what was dropped is asked for again, by tick
+		told := Refused{Err: e}
+		if e.FullHash != nil {
+			told.Share = c.shares[*e.FullHash]
+		}
+		c.config.Observe(told)
+		return
 	}
 	for _, share := range c.shares {
 		delete(share.known, e.PeerID)

@@ -7,6 +7,7 @@ import (
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/signaling"
@@ -115,6 +116,12 @@ type StateChanged struct {
 	Err   error // why, where the state is Failed
 }
 
+// Refused is an error message of the mediator. What it is about is asked for again by itself.
+type Refused struct {
+	Share *Share // what it is about; may be nil
+	Err   *mediation.Error
+}
+
 // Announced says that the share can be found through every mediator.
 type Announced struct{ Share *Share }
 
@@ -135,6 +142,7 @@ type PeerDropped struct {
 func (LineUp) event()       {}
 func (LineDown) event()     {}
 func (StateChanged) event() {}
+func (Refused) event()      {}
 func (Announced) event()    {}
 func (Described) event()    {}
 func (PeerDropped) event()  {}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"p2pcdn/common/content"
+	"p2pcdn/common/mediation"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 )
@@ -677,4 +678,48 @@ func TestOneLinkForAllContents(t *testing.T) {
 			t.Errorf("%d ends of connections instead of 2", connections)
 		}
 	})
+}
+
+func TestWhatTheMediatorRefusesIsToldAndAskedForAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		_, source := random(contentLength)
+		heard := &recorder{}
+		line := hub.line()
+		deaf := &refusingLine{hubLine: line}
+		c := newPeer(t, Config{Line: deaf, Connect: connect, Observe: heard.observe})
+		share, err := c.Seed(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if !heard.find(func(e Event) bool {
+			refused, is := e.(Refused)
+			return is && refused.Share == share && refused.Err.Code == mediation.CodeAnnounceFailed
+		}) || share.Status().Announced {
+			t.Error("it was not told")
+		}
+		time.Sleep(31 * time.Second) // of the bubble
+		synctest.Wait()
+		if !share.Status().Announced {
+			t.Error("it was not tried again")
+		}
+		c.Close()
+	})
+}
+
+// refusingLine refuses the first announce.
+type refusingLine struct {
+	*hubLine
+	refused bool // owned by the engine, which alone calls Announce
+}
+
+func (l *refusingLine) Announce(hash content.FullHash) {
+	if l.refused {
+		l.hubLine.Announce(hash)
+		return
+	}
+	l.refused = true
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	l.tell((&mediation.Error{Code: mediation.CodeAnnounceFailed, Message: "not now"}).About(hash))
 }
