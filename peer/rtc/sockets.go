@@ -26,6 +26,20 @@ func newSockets() (sockets, error) {
 	return sockets{network}, nil
 }
 
+// offline reports whether none of the interfaces that are up has an address that
+// others could reach. What cannot be looked at does not count.
+func offline(interfaces []*transport.Interface, _ error) bool {
+	for _, i := range interfaces {
+		addresses, _ := i.Addrs()
+		for _, address := range addresses {
+			if ip, _, err := net.ParseCIDR(address.String()); err == nil && i.Flags&net.FlagUp != 0 && ip.IsGlobalUnicast() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // ListenUDP implements [transport.Net].
 func (s sockets) ListenUDP(network string, local *net.UDPAddr) (transport.UDPConn, error) {
 	conn, err := s.Net.ListenUDP(network, local)

@@ -50,7 +50,6 @@ func New(config Config) *Transport {
 	var settings webrtc.SettingEngine
 	settings.LoggerFactory = loggers{config.Log} // pion's own writes to standard output
 	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
-	settings.SetIncludeLoopbackCandidate(true)   // two peers on one machine, with or without a network
 	// A check that overtakes its candidate's signal, or comes from behind a browser's
 	// mDNS name, makes a peer reflexive candidate: as direct as a host candidate, and
 	// not worth the second that pion would wait for a better one.
@@ -68,6 +67,10 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webr
 	}
 	settings := t.settings
 	settings.SetNet(network)
+	// Two peers on a machine without a network. Where there is one the loopback must not
+	// be offered: Firefox answers checks from it but never uses such a pair, so that a
+	// connection for which it is nominated never opens.
+	settings.SetIncludeLoopbackCandidate(offline(network.Interfaces()))
 	return webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
 }
 
