@@ -90,7 +90,8 @@ export class Signaling {
   readonly #announces = new Map<FullHash, { confirmed: boolean }>(); // what we seed
   readonly #lookups = new Map<FullHash, { answered: boolean }>(); // what we look for
   readonly #ownIDs: PeerID[] = []; // the last is the present one; bounded by maxFormerIDs
-  #state: MediatorState = "closed";
+  #state: MediatorState = "closed"; // so before start, too
+  #over = false; // close was called
   #socket: Socket | null = null;
   #attempt = 0; // of the present socket; events of earlier ones are stale
   #handshakes = 0; // sent on this socket
@@ -120,7 +121,7 @@ export class Signaling {
 
   /** Begins to connect, if there is a mediator to connect to and that did not begin yet. */
   start(): void {
-    if (this.#state === "closed" && this.#mediators.length > 0) this.#connect();
+    if (this.#state === "closed" && !this.#over && this.#mediators.length > 0) this.#connect();
   }
 
   /** Adds mediators to the end of the list; what is no mediator's URL, and what is known, is passed over. */
@@ -169,8 +170,8 @@ export class Signaling {
 
   /** Ends the connection for good, and with it all announces. */
   close(): void {
+    this.#over = true;
     this.#drop();
-    this.#mediators.length = 0;
     if (this.#state !== "closed") this.#enter("closed", "");
   }
 

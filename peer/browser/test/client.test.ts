@@ -1,0 +1,741 @@
+// Whole networks of clients in memory: fake mediators, fake RTCPeerConnections, fake time.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { CdnError, ClientOptions, Content, State } from "../src/api.ts";
+import type { Bytes } from "../src/bytes.ts";
+import { Client, type ClientSeams, defaultMediators } from "../src/client.ts";
+import { encodeInfo, formatLink, type FullHash, type Info, linkTo, toDictionary } from "../src/content.ts";
+import type { PeerID } from "../src/ident.ts";
+import { type Conn, type Connect, connector, HighWater, parseSignal } from "../src/rtc.ts";
+import { Signaling } from "../src/signaling.ts";
+import {
+  Bits,
+  type BlockFrame,
+  decode,
+  encode,
+  type Frame,
+  FrameError,
+  MaxBlock,
+  MaxFrame,
+  MaxRequests,
+  MinFrame,
+  Reason,
+} from "../src/wire.ts";
+import { FakeClock, withoutThreads } from "./clock.ts";
+import { FakeNetwork } from "./fakertc.ts";
+import { FakeMediators } from "./mediator.ts";
+import { below, describe as infoOf, randomBytes, seeded } from "./world.ts";
+
+withoutThreads();
+
+const kib = 1 << 10;
+const minute = 60_000;
+const mediator = "ws://first/mediation";
+
+/** A network of clients, all of it driven by one clock and one seed. */
+class Net {
+  readonly clock = new FakeClock();
+  readonly network = new FakeNetwork(this.clock);
+  readonly mediators = new FakeMediators(this.clock);
+  readonly #random = seeded(42);
+
+  get seams(): ClientSeams {
+    return {
+      clock: this.clock,
+      random: this.#random,
+      randomBytes: (into) => into.forEach((_, i) => (into[i] = below(this.#random, 256))),
+      openSocket: this.mediators.openSocket,
+      connect: connector(this.clock, this.network.create),
+    };
+  }
+
+  client(options: ClientOptions = {}): Client {
+    return new Client({ mediators: [mediator], ...options }, this.seams);
+  }
+
+  /** A client that seeds the data, and its content once others can find it. */
+  async seeder(data: Bytes, options: ClientOptions = {}): Promise<{ client: Client; content: Content }> {
+    const client = this.client(options);
+    const content = client.seed(new Blob([data]), { name: "file.bin", type: "image/png", pieceLength: 64 * kib });
+    assert.ok(await this.clock.pass(1000, () => content.state === "seeding"), `it is ${content.state}`);
+    return { client, content };
+  }
+
+  /** Waits until the content is complete, and checks it. */
+  async complete(content: Content, data: Bytes, within = minute): Promise<void> {
+    const done = await this.clock.pass(within, () => content.state === "complete");
+    const { verified, pieces } = content.progress;
+    assert.ok(done, `it is ${content.state} with ${verified} of ${pieces} pieces; ${content.error?.message}`);
+    const blob = await content.done;
+    assert.deepEqual(new Uint8Array(await blob.arrayBuffer()), data);
+  }
+
+  get open(): number {
+    return this.network.open.length;
+  }
+}
+
+function dictionary(info: Info): string {
+  return encodeInfo(info);
+}
+
+function states(content: Content): State[] {
+  const heard: State[] = [content.state];
+  content.on("state", (state) => heard.push(state));
+  return heard;
+}
+
+function errors(content: Content): string[] {
+  const heard: string[] = [];
+  content.on("error", ({ code }) => heard.push(code));
+  return heard;
+}
+
+/** The code of the error with which a promise rejects. */
+async function rejection(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => "it resolved",
+    (error: CdnError) => error.code,
+  );
+}
+
+/** A peer that a test scripts: it speaks the protocols and decides every frame itself. */
+class Puppet {
+  readonly net: Net;
+  readonly signaling: Signaling;
+  readonly received: Frame[] = [];
+  readonly conns = new Map<PeerID, Conn>();
+  readonly closed: string[] = [];
+  answer: (frame: Frame, send: (frame: Frame) => void) => void = () => {};
+  opened: (send: (frame: Frame) => void) => void = () => {};
+  readonly #connect: Connect;
+
+  constructor(net: Net) {
+    this.net = net;
+    this.#connect = net.seams.connect as Connect;
+    this.signaling = new Signaling({
+      ...net.seams,
+      events: {
+        state: () => {},
+        opened: () => {},
+        established: () => {},
+        announced: () => {},
+        peers: () => {},
+        refused: () => {},
+        trouble: () => {},
+        signal: (hash, from, data) => {
+          const signal = parseSignal(data);
+          if (signal === null) return;
+          if (signal.type === "offer" && !this.conns.has(from)) this.call(hash, from, false);
+          this.conns.get(from)?.signal(signal);
+        },
+      },
+    });
+    this.signaling.addMediators([mediator]);
+    this.signaling.start();
+  }
+
+  call(hash: FullHash, id: PeerID, offerer = true): void {
+    const conn = this.#connect({
+      local: this.signaling.peerID as PeerID,
+      remote: id,
+      offerer,
+      iceServers: [],
+      handler: {
+        signal: (data) => void this.signaling.signal(hash, id, data),
+        phase: () => {},
+        opened: () => this.opened((frame) => conn.send(encode(frame))),
+        frame: (bytes) => {
+          const frame = decode(bytes);
+          if (frame instanceof FrameError) return assert.fail(frame.message);
+          this.received.push(frame);
+          this.answer(frame, (answer) => conn.send(encode(answer)));
+        },
+        drained: () => {},
+        closed: (code) => {
+          this.closed.push(code);
+          this.conns.delete(id);
+        },
+      },
+    });
+    this.conns.set(id, conn);
+  }
+
+  /** Seeds a content, as the script answers a request. */
+  static seeding(net: Net, info: Info, answer: (request: BlockFrame) => Frame[]): Puppet {
+    const puppet = new Puppet(net);
+    const { fullHash, totalLength, pieceLength } = info;
+    puppet.signaling.announce(fullHash);
+    puppet.opened = (send) => {
+      send({ type: "handshake", number: 9, fullHash, totalLength, pieceLength, maxFrame: MaxFrame });
+      send({ type: "have_all", number: 9 });
+    };
+    puppet.answer = (frame, send) => {
+      if (frame.type === "request") answer(frame).forEach(send);
+      if (frame.type === "cancel") send({ ...frame, type: "reject", number: 9 });
+    };
+    return puppet;
+  }
+
+  types(): string[] {
+    return this.received.map(({ type }) => type);
+  }
+}
+
+test("a file goes from one page to another by its link", async () => {
+  const net = new Net();
+  const data = randomBytes(1, 300_001);
+  const seeding = net.client();
+  const seeded = seeding.seed(new Blob([data]), { name: "file.bin", type: "image/png", pieceLength: 64 * kib });
+  const seederStates = states(seeded);
+  await net.clock.pass(1000);
+  assert.deepEqual(seederStates, ["hashing", "connecting", "seeding"]);
+  assert.equal((await seeded.ready).total_length, data.length);
+  assert.deepEqual(Object.keys(seeded.timeline), ["started", "mediator_open", "established", "announced"]);
+
+  const leecher = net.client();
+  const content = leecher.get(seeded.link() as string);
+  assert.equal(leecher.get(seeded.fragment() as string), content, "the same content twice");
+  const [heard, told] = [states(content), errors(content)];
+  await net.complete(content, data);
+  assert.deepEqual(heard, ["searching", "connecting", "downloading", "complete"]);
+  assert.deepEqual(told, []);
+  assert.equal((await content.done).type, "image/png");
+  assert.equal(content.name, "file.bin");
+  assert.deepEqual(content.info, seeded.info); // the piece hashes came, too
+  assert.deepEqual(Object.keys(content.timeline), [
+    "started",
+    "mediator_open",
+    "established",
+    "peers_named",
+    "offer_sent",
+    "answer_received",
+    "ice_connected",
+    "channel_open",
+    "first_piece",
+    "announced",
+    "complete",
+  ]);
+  const stamps = Object.values(content.timeline);
+  assert.deepEqual(stamps, [...stamps].sort((a, b) => a - b));
+  await net.clock.pass(1000);
+  const { progress } = content;
+  assert.deepEqual([progress.bytes, progress.verified, progress.pieces, progress.received], [data.length, 5, 5, data.length]);
+  assert.deepEqual([...progress.bitmap], [0xf8]);
+  assert.equal(seeded.progress.sent, data.length);
+  assert.deepEqual([content.peers, seeded.peers], [[], []]); // both are complete, so they parted
+});
+
+test("a file of no bytes is a file", async () => {
+  const net = new Net();
+  const { content: seeded } = await net.seeder(new Uint8Array());
+  const content = net.client().get(seeded.link() as string);
+  await net.complete(content, new Uint8Array());
+});
+
+test("progress and peers are told while it goes on", async () => {
+  const net = new Net();
+  net.network.bandwidth = 100; // 100 KB/s
+  const data = randomBytes(2, 512 * kib);
+  const { content: seeded } = await net.seeder(data);
+  const content = net.client().get(seeded.link() as string);
+  const seen: number[] = [];
+  let rtt: number | undefined;
+  let speed = 0;
+  content.on("progress", ({ bytes, receiveSpeed }) => {
+    seen.push(bytes);
+    speed = Math.max(speed, receiveSpeed);
+  });
+  content.on("peers", (peers) => (rtt = peers[0]?.rtt ?? rtt));
+  await net.complete(content, data);
+  assert.ok(seen.length > 8 && seen.length <= 70, `${seen.length} times in six seconds`);
+  assert.deepEqual(seen, [...seen].sort((a, b) => a - b));
+  assert.equal(seen.at(-1), data.length);
+  assert.ok(speed > 50_000 && speed < 400_000, `${speed} bytes per second over a line of 100,000`);
+  assert.equal(rtt, 10);
+  await net.clock.pass(10_000);
+  assert.deepEqual([content.progress.receiveSpeed, seeded.progress.sendSpeed], [0, 0]);
+});
+
+test("contents share one connection, and one that nobody uses is closed", async () => {
+  const net = new Net();
+  const datas = Array.from({ length: 12 }, (_, i) => randomBytes(i, 100_000 + i));
+  const seeder = net.client();
+  const seeded = datas.map((data) => seeder.seed(new Blob([data])));
+  await net.clock.pass(1000);
+  const leecher = net.client();
+  const contents = seeded.map((content) => leecher.get(content.link() as string));
+  for (const [i, content] of contents.entries()) await net.complete(content, datas[i] as Bytes);
+  assert.equal(net.network.connections.length, 2);
+  await net.clock.pass(29_000);
+  assert.equal(net.open, 2);
+  await net.clock.pass(2_000);
+  assert.equal(net.open, 0);
+});
+
+test("a leecher announces with its first piece, and serves others when the seeder is gone", async () => {
+  const net = new Net();
+  const data = randomBytes(3, 400_000);
+  const { client: seeder, content: seeded } = await net.seeder(data);
+  const link = seeded.link() as string;
+  const near = net.client().get(link);
+  await net.complete(near, data);
+  assert.ok(near.timeline.announced !== undefined);
+  await Promise.all([seeder.close(), net.clock.pass(5_000)]);
+  const far = net.client().get(link);
+  await net.complete(far, data);
+});
+
+test("a leecher that waits is told of a seeder that comes later", async () => {
+  const net = new Net();
+  const data = randomBytes(4, 100_000);
+  const content = net.client().get(dictionary(infoOf(data, 64 * kib)));
+  await net.clock.pass(5 * minute);
+  assert.equal(content.state, "searching");
+  await net.seeder(data);
+  await net.complete(content, data);
+});
+
+test("two leechers that call each other at once get one connection", async () => {
+  const net = new Net();
+  const data = randomBytes(5, 128 * kib);
+  const info = infoOf(data, 64 * kib);
+  const [a, b] = [net.client().get(dictionary(info)), net.client().get(dictionary(info))];
+  await net.clock.pass(1000);
+  const [one, two] = net.mediators.open;
+  assert.ok(one?.peerID && two?.peerID);
+  net.mediators.send(one, { type: "peers", fullHash: info.fullHash, peers: [two.peerID] });
+  net.mediators.send(two, { type: "peers", fullHash: info.fullHash, peers: [one.peerID] });
+  await net.clock.pass(5_000);
+  assert.equal(net.open, 2);
+  for (const content of [a, b]) {
+    assert.equal(content.state, "downloading");
+    assert.deepEqual(content.peers.map(({ state }) => state), ["open"]);
+    assert.equal(content.error, null);
+  }
+});
+
+describe("a peer that does not do what it should", () => {
+  const data = randomBytes(6, 10 * 64 * kib);
+  const info = infoOf(data, 64 * kib);
+  const truth = ({ piece, begin, length }: BlockFrame): Frame & { data: Bytes } => {
+    const offset = piece * info.pieceLength + begin;
+    return { type: "piece", number: 9, piece, begin, data: data.slice(offset, offset + length) };
+  };
+  const lies: [string, string[], (request: BlockFrame) => Frame[]][] = [
+    ["wrong data", ["bad_peer"], (request) => [{ ...truth(request), data: new Uint8Array(request.length) }]],
+    ["a wrong index", [], (request) => [{ ...truth(request), piece: 77 } as Frame]],
+    ["a wrong begin", [], (request) => [{ ...truth(request), begin: request.begin + 7 } as Frame]],
+    ["a wrong length", [], (request) => [{ ...truth(request), data: truth(request).data.subarray(1) }]],
+    ["no answer", [], () => []],
+    ["only refusals", [], (request) => [{ ...request, type: "reject", number: 9 }]],
+    ["a number without a handshake", ["bad_peer"], () => [{ type: "have_all", number: 10 }]],
+    ["a second handshake", ["bad_peer"], () => [{ type: "handshake", number: 9, fullHash: info.fullHash, totalLength: info.totalLength, pieceLength: info.pieceLength, maxFrame: MinFrame }]],
+  ];
+  for (const [name, told, answer] of lies) {
+    test(`${name}: another one finishes`, async () => {
+      const net = new Net();
+      const liar = Puppet.seeding(net, info, answer);
+      await net.clock.pass(1000);
+      const content = net.client().get(dictionary(info));
+      const heard = errors(content);
+      await net.clock.pass(2_000);
+      assert.ok(liar.types().includes("request"), "the liar was not asked");
+      await net.seeder(data);
+      await net.complete(content, data, 3 * minute);
+      assert.deepEqual([...new Set(heard)], told);
+      if (name === "wrong data") assert.ok(liar.received.some((frame) => frame.type === "goodbye" && frame.reason === Reason.Poisoned));
+      if (told.length > 0 && name !== "wrong data") assert.deepEqual(liar.closed, ["closed_by_peer"]);
+    });
+  }
+
+  test("a frame of a type to come is ignored, bytes that are no frame are not", async () => {
+    const net = new Net();
+    const puppet = Puppet.seeding(net, info, (request) => [truth(request)]);
+    await net.clock.pass(1000);
+    const content = net.client().get(dictionary(info));
+    assert.ok(await net.clock.pass(10_000, () => content.state === "downloading"));
+    const [conn] = puppet.conns.values();
+    conn?.send(Uint8Array.of(200, 0, 9, 1, 2, 3));
+    await net.complete(content, data);
+    conn?.send(Uint8Array.of(4, 0, 9));
+    await net.clock.pass(1000);
+    assert.deepEqual(puppet.closed, ["closed_by_peer"]);
+  });
+});
+
+test("a bare link's wrong piece hashes are found out", async () => {
+  const net = new Net();
+  const data = randomBytes(7, 5 * 64 * kib);
+  const info = infoOf(data, 64 * kib);
+  const liar = Puppet.seeding(net, info, () => []);
+  const script = liar.answer;
+  liar.answer = (frame, send) => {
+    if (frame.type !== "hash_request") return script(frame, send);
+    const hashes = (info.pieceHashes ?? []).map(() => new Uint8Array(32));
+    send({ type: "hashes", number: 9, index: frame.index, hashes, proof: [] });
+  };
+  await net.clock.pass(1000);
+  const content = net.client().get(formatLink(linkTo(info)));
+  const heard = errors(content);
+  await net.clock.pass(2_000);
+  assert.deepEqual(heard, ["bad_peer"]);
+  await net.seeder(data);
+  await net.complete(content, data, 2 * minute);
+  assert.deepEqual(content.info, { ...toDictionary(info), file_name: "", content_type: "" });
+});
+
+test("an offer for a content that is not here is ignored, a handshake for it is answered by goodbye", async () => {
+  const net = new Net();
+  const data = randomBytes(8, 100_000);
+  const { client, content } = await net.seeder(data);
+  const puppet = new Puppet(net);
+  await net.clock.pass(100);
+  const seederID = client.peerID as PeerID;
+  const unknown = "e".repeat(64) as FullHash;
+  puppet.call(unknown, seederID);
+  await net.clock.pass(10_000);
+  assert.equal(net.network.connections.length, 1, "the offer was answered");
+  await net.clock.pass(15_000);
+
+  puppet.opened = (send) => {
+    send({ type: "handshake", number: 1, fullHash: unknown, totalLength: 5, pieceLength: 65536, maxFrame: MinFrame });
+    send({ type: "have_none", number: 1 });
+    send({ type: "request", number: 1, piece: 0, begin: 0, length: 5 });
+  };
+  puppet.call(content.info?.full_hash as FullHash, seederID);
+  await net.clock.pass(1000);
+  assert.deepEqual(puppet.received.filter(({ type }) => type === "goodbye"), [
+    { type: "goodbye", fullHash: unknown, reason: Reason.NotHere, message: "" },
+  ]);
+  assert.equal(puppet.conns.size, 1, "the connection stays for other contents");
+});
+
+test("requests wait as the channel drains, up to a bound; cancelled and voided ones are not served", async () => {
+  const net = new Net();
+  net.network.bandwidth = 1000;
+  const data = randomBytes(9, 64 * 64 * kib);
+  const { client, content } = await net.seeder(data);
+  const info = infoOf(data, 64 * kib);
+  const puppet = new Puppet(net);
+  await net.clock.pass(100);
+  const block = (i: number): { piece: number; begin: number; length: number } => ({ piece: i % 64, begin: 0, length: 64 * kib });
+  puppet.opened = (send) => {
+    send({ type: "handshake", number: 1, fullHash: info.fullHash, totalLength: info.totalLength, pieceLength: info.pieceLength, maxFrame: MaxFrame });
+    send({ type: "have_none", number: 1 });
+    for (let i = 0; i < MaxRequests + 100; i++) send({ type: "request", number: 1, ...block(i) });
+    send({ type: "cancel", number: 1, ...block(63) });
+  };
+  puppet.call(info.fullHash, client.peerID as PeerID);
+  await net.clock.pass(2_000); // the answers stand behind a second of pieces
+  const rejects = puppet.types().filter((type) => type === "reject").length;
+  assert.ok(rejects > 50 && rejects <= 101, `${rejects} rejects`);
+  assert.ok(puppet.received.some((frame) => frame.type === "reject" && frame.piece === 63), "the cancel was not answered");
+  assert.ok(net.network.mostBuffered <= HighWater + MaxBlock + kib, `${net.network.mostBuffered} bytes waited`);
+  const [conn] = puppet.conns.values();
+  conn?.send(encode({ type: "goodbye", fullHash: info.fullHash, reason: Reason.Finished, message: "" }));
+  await net.clock.pass(3_000);
+  const pieces = puppet.types().filter((type) => type === "piece").length;
+  assert.ok(pieces < 60, `${pieces} pieces after a goodbye`);
+  assert.deepEqual(content.peers, []);
+  const sent = content.progress.sent;
+  await net.clock.pass(minute);
+  assert.equal(content.progress.sent, sent);
+});
+
+test("a mediator that is lost is replaced, connections live on, and everything is announced anew", async () => {
+  const net = new Net();
+  net.network.bandwidth = 100;
+  const data = randomBytes(10, 10 * 64 * kib);
+  const options = { mediators: [mediator, "ws://second/mediation"] };
+  const { client: seeder, content: seeded } = await net.seeder(data, options);
+  const leecher = net.client(options);
+  const lost: string[] = [];
+  leecher.on("mediator", ({ state }) => lost.push(state));
+  leecher.on("error", ({ code }) => lost.push(code));
+  const content = leecher.get(seeded.link() as string);
+  assert.ok(await net.clock.pass(minute, () => content.progress.verified > 2));
+  const id = seeder.peerID;
+  net.mediators.stop(mediator);
+  await net.complete(content, data);
+  assert.deepEqual(lost, ["connecting", "established", "waiting", "mediator_unreachable", "connecting", "established"]);
+  assert.notEqual(seeder.peerID, id);
+  const late = net.client(options).get(seeded.link() as string);
+  await net.complete(late, data);
+});
+
+test("a seeder that vanishes while it is called is left at once, and asked for again", async () => {
+  const net = new Net();
+  const data = randomBytes(11, 100_000);
+  const info = infoOf(data, 64 * kib);
+  const content = net.client().get(dictionary(info));
+  const heard = errors(content);
+  await net.clock.pass(100);
+  const line = net.mediators.lines[0];
+  assert.ok(line !== undefined);
+  net.mediators.send(line, { type: "peers", fullHash: info.fullHash, peers: ["d".repeat(40) as PeerID] });
+  await net.clock.pass(1000);
+  assert.deepEqual(heard, ["connection_failed"]);
+  assert.equal(content.state, "searching");
+  const asked = (): number => line.types().filter((type) => type === "get_peers").length;
+  assert.equal(asked(), 1);
+  await net.clock.pass(10 * minute);
+  assert.ok(asked() >= 8 && asked() <= 20, `asked ${asked()} times in ten minutes`);
+});
+
+test("a peer that cannot be reached is tried again when it is named again", async () => {
+  const net = new Net();
+  const data = randomBytes(12, 100_000);
+  const { content: seeded } = await net.seeder(data);
+  // The first answers get lost on their way.
+  let lost = 0;
+  net.mediators.intercept = (_, message) => message.type === "signal" && message.signalData.includes('"answer"') && lost++ < 2;
+  const content = net.client().get(seeded.link() as string);
+  const heard = errors(content);
+  await net.complete(content, data, 5 * minute);
+  assert.ok(heard.length >= 1 && heard.every((code) => code === "connection_failed"), String(heard));
+});
+
+test("caps: peers served, peers called, connections of a page", async () => {
+  const net = new Net();
+  net.network.bandwidth = 100;
+  const data = randomBytes(13, 10 * 64 * kib);
+  const { content: seeded } = await net.seeder(data, { maxPeersServing: 2, maxConnections: 3 });
+  const link = seeded.link() as string;
+  const leechers = Array.from({ length: 5 }, () => net.client({ maxPeersDownloading: 1 }).get(link));
+  await net.clock.pass(4_000);
+  assert.equal(seeded.peers.length, 2);
+  for (const leecher of leechers) assert.ok(leecher.peers.filter(({ state }) => state === "open").length <= 3);
+  for (const leecher of leechers) await net.complete(leecher, data, 20 * minute);
+});
+
+test("a file that cannot be read any more fails, and its peers are told", async () => {
+  const net = new Net();
+  const data = randomBytes(14, 5 * 64 * kib);
+  let broken = false;
+  const blob = new Blob([data]);
+  const file = (part: Blob): Blob =>
+    ({
+      size: part.size,
+      type: "",
+      slice: (begin: number, end: number) => file(part.slice(begin, end)),
+      arrayBuffer: () => (broken ? Promise.reject(new Error("the file changed")) : part.arrayBuffer()),
+    }) as unknown as Blob;
+  const client = net.client();
+  const seeded = client.seed(file(blob), { name: "a" });
+  await net.clock.pass(1000);
+  assert.equal(seeded.state, "seeding");
+  broken = true;
+  const content = net.client().get(seeded.link() as string);
+  await net.clock.pass(5_000);
+  assert.equal(seeded.state, "failed");
+  assert.equal(seeded.error?.code, "content_unreadable");
+  assert.deepEqual(client.contents, []);
+  assert.equal(content.state, "searching");
+  assert.ok(net.mediators.lines[0]?.types().includes("finish"));
+  await net.seeder(data); // somebody else has it
+  await net.complete(content, data, 3 * minute);
+});
+
+test("a file that cannot be hashed fails", async () => {
+  const net = new Net();
+  const unreadable = { size: 10, type: "", slice: () => ({ arrayBuffer: () => Promise.reject(new Error("no")) }) } as unknown as Blob;
+  const content = net.client().seed(unreadable);
+  await net.clock.pass(1000);
+  assert.equal(await rejection(content.ready), "content_unreadable");
+  assert.equal(await rejection(content.done), "content_unreadable");
+  assert.equal(content.state, "failed");
+  const named = net.client().seed(new Blob(["x"]), { name: "a/b" });
+  await net.clock.pass(1000);
+  assert.equal(await rejection(named.ready), "bad_file_name");
+  const cut = net.client().seed(new Blob(["x"]), { pieceLength: 0 });
+  await net.clock.pass(1000);
+  assert.equal(await rejection(cut.ready), "bad_piece_length");
+});
+
+test("stopping tells peers and mediator, and rejects what is not complete", async () => {
+  const net = new Net();
+  net.network.bandwidth = 100;
+  const data = randomBytes(15, 20 * 64 * kib);
+  const { client, content: seeded } = await net.seeder(data);
+  const leecher = net.client();
+  const content = leecher.get(seeded.link() as string);
+  assert.ok(await net.clock.pass(minute, () => content.progress.verified > 2));
+  content.stop();
+  content.stop();
+  assert.equal(await rejection(content.done), "stopped");
+  assert.deepEqual([content.state, content.peers, leecher.contents], ["idle", [], []]);
+  await net.clock.pass(8_000); // what was under way arrives, and is ignored
+  assert.deepEqual(seeded.peers, []);
+  assert.equal(net.open, 2, "the connection stays for other contents");
+  const again = leecher.get(seeded.link() as string);
+  assert.notEqual(again, content);
+  await net.complete(again, data);
+  assert.equal(net.network.connections.length, 2);
+  seeded.stop();
+  assert.equal(seeded.state, "idle");
+  assert.deepEqual(client.contents, []);
+  const hashing = client.seed(new Blob([data]));
+  hashing.stop();
+  assert.equal(await rejection(hashing.ready), "stopped");
+});
+
+test("seeding what is there already takes its place", async () => {
+  const net = new Net();
+  const data = randomBytes(16, 100_000);
+  const { client, content: first } = await net.seeder(data);
+  const second = client.seed(new Blob([data]), { name: "other", pieceLength: 64 * kib });
+  await net.clock.pass(1000);
+  assert.deepEqual([first.state, second.state], ["idle", "seeding"]);
+  assert.deepEqual(client.contents, [second]);
+  const content = net.client().get(second.link() as string);
+  await net.complete(content, data);
+});
+
+test("closing a client leaves nothing behind", async () => {
+  const net = new Net();
+  net.network.bandwidth = 100;
+  const data = randomBytes(17, 20 * 64 * kib);
+  const { client: seeder, content: seeded } = await net.seeder(data);
+  const leecher = net.client();
+  const content = leecher.get(seeded.link() as string);
+  assert.ok(await net.clock.pass(minute, () => content.progress.verified > 2));
+  let closed = 0;
+  for (const client of [leecher, leecher, seeder]) client.close().then(() => closed++);
+  await net.clock.pass(1000);
+  assert.equal(closed, 3);
+  assert.deepEqual([net.open, net.mediators.open.length], [0, 0]);
+  await net.clock.pass(5 * minute);
+  assert.equal(net.clock.waiting, 0);
+  assert.throws(() => leecher.get(seeded.link() as string), { code: "stopped" });
+  await leecher.close();
+});
+
+test("what cannot work is said at once", async () => {
+  const net = new Net();
+  const info = infoOf(randomBytes(18, 10), 64 * kib);
+  const none = net.client({ mediators: [] });
+  assert.throws(() => none.get(dictionary(info)), { code: "no_mediator" });
+  assert.throws(() => none.seed(new Blob([])), { code: "no_mediator" });
+  none.get(formatLink(linkTo(info, [mediator]))); // the link names one
+  await net.clock.pass(100);
+  assert.equal(net.mediators.open[0]?.url, mediator);
+
+  const malformed = net.client({ mediators: ["http://no"] });
+  const told: string[] = [];
+  malformed.on("error", ({ code }) => told.push(code));
+  await net.clock.pass(100);
+  assert.deepEqual(told, ["bad_mediator_url"]);
+
+  const old = new Client({ mediators: [mediator] }, { ...net.seams, connect: null });
+  assert.throws(() => old.get(dictionary(info)), { code: "unsupported" });
+  const client = net.client();
+  assert.throws(() => client.get("nonsense"), { code: "bad_link" });
+  assert.throws(() => client.get("{}"), { code: "bad_full_hash" });
+  assert.throws(() => client.get(info.fullHash), { code: "link_without_length" });
+});
+
+test("what the mediator refuses is told where it belongs", async () => {
+  const net = new Net();
+  const info = infoOf(randomBytes(19, 10), 64 * kib);
+  const client = net.client();
+  const content = client.get(toDictionary(info));
+  const heard: string[] = [];
+  content.on("error", ({ code }) => heard.push(`content ${code}`));
+  client.on("error", ({ code }) => heard.push(`client ${code}`));
+  await net.clock.pass(100);
+  const line = net.mediators.lines[0];
+  assert.ok(line !== undefined);
+  net.mediators.refuse(line, "too_many_lookups", { fullHash: info.fullHash });
+  net.mediators.refuse(line, "something_new");
+  await net.clock.pass(100);
+  assert.deepEqual(heard, ["content too_many_lookups", "client something_new"]);
+  assert.equal(content.state, "searching");
+});
+
+test("ICE servers are the mediator's, unless the page names its own", async () => {
+  const net = new Net();
+  net.mediators.iceServers = [
+    { urls: ["stun:192.0.2.1:3478"] },
+    { urls: ["turn:192.0.2.1"] }, // without a password no browser takes it
+    { urls: ["http://192.0.2.1"] },
+  ];
+  const used: unknown[] = [];
+  const connect: Connect = (peering) => {
+    used.push(peering.iceServers);
+    return (net.seams.connect as Connect)(peering);
+  };
+  const info = infoOf(randomBytes(20, 10), 64 * kib);
+  const client = new Client({ mediators: [mediator] }, { ...net.seams, connect });
+  client.get(dictionary(info));
+  await net.clock.pass(100);
+  const name = (digit: string): void => {
+    const line = net.mediators.lines[0];
+    assert.ok(line !== undefined);
+    net.mediators.send(line, { type: "peers", fullHash: info.fullHash, peers: [digit.repeat(40) as PeerID] });
+  };
+  name("a");
+  await net.clock.pass(100);
+  client.overrideICEServers([]);
+  name("b");
+  await net.clock.pass(100);
+  assert.deepEqual(used, [[{ urls: ["stun:192.0.2.1:3478"] }], []]);
+});
+
+test("a listener that throws harms nobody", async () => {
+  const net = new Net();
+  const data = randomBytes(21, 100_000);
+  const { content: seeded } = await net.seeder(data);
+  const content = net.client().get(seeded.link() as string);
+  let heard = 0;
+  const off = content.on("state", () => {
+    throw new Error("a bug of the page");
+  });
+  content.on("state", () => heard++);
+  await net.complete(content, data);
+  off();
+  assert.equal(heard, 3);
+  assert.equal(content.error?.code, "callback_failed");
+});
+
+test("the mediators of a page", () => {
+  const hash = "a".repeat(64);
+  assert.deepEqual(defaultMediators({ href: "http://localhost:8080/preview/" }), ["ws://localhost:8080/mediation"]);
+  assert.deepEqual(defaultMediators({ href: "https://example.org/x?y" }), ["wss://example.org/mediation"]);
+  assert.deepEqual(defaultMediators({ href: "file:///x.html" }), []);
+  assert.deepEqual(defaultMediators({ href: "http://a/?mediator=ws://b/mediation&mediator=ws://c/mediation" }), [
+    "ws://b/mediation",
+    "ws://c/mediation",
+  ]);
+  assert.deepEqual(defaultMediators({ href: `http://a/#${hash}?xl=5&m=ws%3A%2F%2Fb%2Fmediation&m=ws%3A%2F%2Fa%2Fmediation` }), [
+    "ws://a/mediation",
+    "ws://b/mediation",
+  ]);
+  assert.deepEqual(defaultMediators({ href: "http://a/#chapter" }), ["ws://a/mediation"]);
+});
+
+test("a bitfield of some pieces is followed", async () => {
+  const net = new Net();
+  const data = randomBytes(22, 10 * 64 * kib);
+  const info = infoOf(data, 64 * kib);
+  const some = new Bits(10);
+  some.add(2);
+  some.add(7);
+  const partial = Puppet.seeding(net, info, ({ piece, begin, length }) => [
+    { type: "piece", number: 9, piece, begin, data: data.slice(piece * 64 * kib + begin, piece * 64 * kib + begin + length) },
+  ]);
+  partial.opened = (send) => {
+    const { fullHash, totalLength, pieceLength } = info;
+    send({ type: "handshake", number: 9, fullHash, totalLength, pieceLength, maxFrame: MaxFrame });
+    send(some.frame(9));
+  };
+  await net.clock.pass(1000);
+  const content = net.client().get(dictionary(info));
+  await net.clock.pass(5_000);
+  assert.equal(content.progress.verified, 2);
+  assert.deepEqual([...content.progress.bitmap], [0x21, 0]);
+  assert.equal(content.peers[0]?.pieces, 2);
+  const asked = new Set(partial.received.flatMap((frame) => (frame.type === "request" ? [frame.piece] : [])));
+  assert.deepEqual([...asked].sort(), [2, 7]);
+});

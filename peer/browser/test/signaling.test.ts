@@ -1,0 +1,234 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { FullHash } from "../src/content.ts";
+import type { PeerID } from "../src/ident.ts";
+import { Signaling } from "../src/signaling.ts";
+import { FakeClock } from "./clock.ts";
+import { FakeMediators, type Line } from "./mediator.ts";
+import { below, seeded } from "./world.ts";
+
+const hash = "a".repeat(64) as FullHash;
+const other = "b".repeat(64) as FullHash;
+const stranger = "c".repeat(40) as PeerID;
+const [first, second] = ["ws://first/mediation", "ws://second/mediation"];
+
+interface Setup {
+  clock: FakeClock;
+  mediators: FakeMediators;
+  signaling: Signaling;
+  heard: string[];
+  line(): Line;
+}
+
+function setup(urls: string[] = [first, second]): Setup {
+  const clock = new FakeClock();
+  const mediators = new FakeMediators(clock);
+  const random = seeded(1);
+  const heard: string[] = [];
+  const signaling = new Signaling({
+    openSocket: mediators.openSocket,
+    clock,
+    random,
+    randomBytes: (into) => into.forEach((_, i) => (into[i] = below(random, 256))),
+    events: {
+      state: (url, state) => heard.push(`${state} ${url.slice(5, -10)}`.trim()),
+      opened: () => heard.push("opened"),
+      established: (servers) => heard.push(`ice ${servers.length}`),
+      announced: (about) => heard.push(`announced ${about[0]}`),
+      peers: (about, peers) => heard.push(`peers ${about[0]} ${peers.length}`),
+      signal: (about, from, data) => heard.push(`signal ${about[0]} ${from[0]} ${data}`),
+      refused: ({ code }) => heard.push(`refused ${code}`),
+      trouble: (message) => heard.push(`trouble ${message}`),
+    },
+  });
+  signaling.addMediators(urls);
+  return { clock, mediators, signaling, heard, line: () => mediators.lines.at(-1) as Line };
+}
+
+test("it shakes hands, announces, asks and signals", async () => {
+  const { clock, mediators, signaling, heard, line } = setup();
+  mediators.iceServers = [{ urls: ["stun:192.0.2.1"] }];
+  signaling.announce(hash); // remembered until there is a mediator
+  signaling.announce(hash);
+  signaling.start();
+  signaling.start();
+  await clock.pass(100);
+  assert.deepEqual(heard, ["connecting first", "opened", "established first", "ice 1", "announced a"]);
+  assert.deepEqual(line().types(), ["handshake", "announce"]);
+  assert.equal(signaling.peerID, line().peerID);
+  signaling.getPeers(hash);
+  signaling.getPeers(other);
+  await clock.pass(100);
+  assert.equal(heard.at(-1), "peers b 0"); // the other answer names but ourselves: nothing to tell
+  mediators.send(line(), { type: "peers", fullHash: hash, peers: [stranger, line().peerID as PeerID] });
+  mediators.send(line(), { type: "signal", fullHash: hash, peerID: stranger, signalData: "hello" });
+  await clock.pass(100);
+  assert.deepEqual(heard.slice(-2), ["peers a 1", "signal a c hello"]);
+  assert.ok(signaling.signal(hash, stranger, "x"));
+  signaling.finish(hash);
+  signaling.finish(hash);
+  signaling.found(other);
+  mediators.send(line(), { type: "peers", fullHash: other, peers: [stranger] });
+  mediators.send(line(), { type: "announced", fullHash: other }); // never asked for
+  await clock.pass(100);
+  assert.deepEqual(line().types().slice(-2), ["signal", "finish"]);
+  assert.equal(heard.at(-1), "refused peer_not_found");
+});
+
+test("a lost mediator is replaced by the next one, which is told everything anew", async () => {
+  const { clock, mediators, signaling, heard, line } = setup();
+  signaling.announce(hash);
+  signaling.getPeers(other);
+  signaling.start();
+  await clock.pass(20_000);
+  const before = signaling.peerID;
+  heard.length = 0;
+  mediators.stop(first);
+  assert.equal(signaling.peerID, null);
+  assert.ok(!signaling.signal(hash, stranger, "x"), "a signal without a mediator");
+  await clock.pass(1_500);
+  assert.equal(heard.join("; "), "waiting first; trouble the mediator ws://first/mediation: stopped; connecting second; opened; established second; ice 0; peers b 0; announced a");
+  assert.deepEqual(line().types(), ["handshake", "get_peers", "announce"]);
+  assert.notEqual(signaling.peerID, before);
+  // The id that we had: a mediator that has not forgotten it may name it.
+  mediators.send(line(), { type: "peers", fullHash: other, peers: [before as PeerID] });
+  await clock.pass(100);
+  assert.equal(heard.at(-1), "announced a");
+});
+
+test("attempts get rarer, up to a limit, and go round the list", async () => {
+  const { clock, mediators, signaling } = setup();
+  mediators.down.add(first);
+  mediators.down.add(second);
+  signaling.start();
+  await clock.pass(10 * 60_000);
+  const attempts = mediators.lines.length;
+  assert.ok(attempts > 20 && attempts < 60, `${attempts} attempts in ten minutes`);
+  assert.deepEqual(mediators.lines.slice(0, 4).map(({ url }) => url), [first, second, first, second]);
+  mediators.down.delete(second);
+  await clock.pass(2 * 60_000);
+  assert.equal(signaling.state, "established");
+});
+
+test("a mediator that accepts and breaks again and again is not stormed", async () => {
+  const { clock, mediators, signaling } = setup([first]);
+  mediators.intercept = (line, message) => {
+    if (message.type === "handshake") return false;
+    mediators.cut(line);
+    return true;
+  };
+  signaling.announce(hash);
+  signaling.start();
+  await clock.pass(5 * 60_000);
+  assert.ok(mediators.lines.length < 30, `${mediators.lines.length} connections in five minutes`);
+});
+
+test("an id in use is replaced on the same connection", async () => {
+  const { clock, mediators, signaling, line } = setup();
+  let refusals = 2;
+  mediators.intercept = (l, message) => {
+    if (message.type !== "handshake" || refusals-- <= 0) return false;
+    mediators.refuse(l, "peer_id_in_use", { peerID: message.peerID });
+    return true;
+  };
+  signaling.start();
+  await clock.pass(100);
+  assert.equal(mediators.lines.length, 1);
+  const ids = line().received.map((message) => (message.type === "handshake" ? message.peerID : ""));
+  assert.equal(new Set(ids).size, 3);
+  assert.equal(signaling.peerID, ids[2]);
+});
+
+test("a mediator that refuses every id, or the handshake, is left", async () => {
+  for (const code of ["peer_id_in_use", "overloaded"]) {
+    const { clock, mediators, signaling } = setup();
+    mediators.intercept = (line, message) => {
+      if (message.type !== "handshake" || line.url !== first) return false;
+      mediators.refuse(line, code);
+      return true;
+    };
+    signaling.start();
+    await clock.pass(5_000);
+    assert.equal(signaling.state, "established");
+    assert.equal(signaling.mediator, second);
+  }
+});
+
+test("a mediator that does not answer, or talks nonsense, is left", async () => {
+  for (const nonsense of [null, "nonsense", new ArrayBuffer(3), '{"type":"peers"}']) {
+    const { clock, mediators, signaling, heard } = setup();
+    mediators.intercept = (line, message) => {
+      if (message.type !== "handshake" || line.url !== first) return false;
+      if (nonsense !== null) mediators.sendText(line, nonsense);
+      return true;
+    };
+    signaling.start();
+    await clock.pass(15_000);
+    assert.equal(signaling.mediator, second, String(heard));
+    assert.equal(mediators.open.length, 1);
+  }
+});
+
+test("a message of a type to come is ignored", async () => {
+  const { clock, mediators, signaling, line } = setup();
+  signaling.start();
+  await clock.pass(100);
+  mediators.sendText(line(), '{"type":"weather","sun":true}');
+  await clock.pass(100);
+  assert.equal(signaling.state, "established");
+});
+
+test("what the mediator dropped for want of room is sent again, once", async () => {
+  const { clock, mediators, signaling, line } = setup();
+  signaling.start();
+  await clock.pass(100);
+  let refusals = 3;
+  mediators.intercept = (l, message) => {
+    if (refusals-- <= 0) return false;
+    mediators.refuse(l, "rate_limited", { fullHash: "fullHash" in message && message.fullHash ? message.fullHash : hash });
+    return true;
+  };
+  signaling.announce(hash);
+  signaling.announce(other);
+  signaling.getPeers(other);
+  await clock.pass(60_000);
+  assert.deepEqual(line().types(), ["handshake", "announce", "announce", "get_peers", "get_peers", "announce", "announce"]);
+});
+
+test("a mediator that does not read gets no more signals", async () => {
+  const { clock, signaling, line } = setup();
+  signaling.start();
+  await clock.pass(100);
+  line().bufferedAmount = 1 << 20;
+  assert.ok(!signaling.signal(hash, stranger, "x"));
+});
+
+test("mediators that a mediator names are tried after ours; what is no URL is passed over", async () => {
+  const { clock, mediators, signaling } = setup([first, "http://nonsense", first]);
+  mediators.mediators = ["ws://third/mediation", "nonsense", first];
+  signaling.start();
+  await clock.pass(100);
+  mediators.stop(first);
+  await clock.pass(5_000);
+  assert.equal(signaling.mediator, "ws://third/mediation");
+  signaling.addMediators(Array.from({ length: 100 }, (_, i) => `ws://m${i}/mediation`));
+  mediators.stop("ws://third/mediation");
+  for (let i = 0; i < 100; i++) mediators.down.add(`ws://m${i}/mediation`);
+  await clock.pass(60 * 60_000);
+  assert.equal(new Set(mediators.lines.map(({ url }) => url)).size, 32);
+});
+
+test("closing is for good", async () => {
+  const { clock, mediators, signaling, heard } = setup();
+  signaling.start();
+  await clock.pass(100);
+  signaling.close();
+  signaling.close();
+  assert.equal(heard.at(-1), "closed");
+  assert.equal(mediators.open.length, 0);
+  signaling.addMediators([second]);
+  signaling.start();
+  await clock.pass(60_000);
+  assert.equal(mediators.lines.length, 1);
+  assert.equal(clock.waiting, 0);
+});

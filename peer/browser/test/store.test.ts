@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Geometry } from "../src/content.ts";
+import { BlobStore, MemoryStore } from "../src/store.ts";
+import { randomBytes } from "./world.ts";
+
+const mib = 1 << 20;
+
+/** A Blob that counts how often it is read. */
+function counted(data: Uint8Array<ArrayBuffer>): { blob: Blob; reads: () => number; fail: (error: Error | null) => void } {
+  const whole = new Blob([data]);
+  let reads = 0;
+  let broken: Error | null = null;
+  const wrap = (blob: Blob): Blob =>
+    ({
+      size: blob.size,
+      slice: (begin: number, end: number) => wrap(blob.slice(begin, end)),
+      arrayBuffer: () => {
+        reads++;
+        return broken === null ? blob.arrayBuffer() : Promise.reject(broken);
+      },
+    }) as unknown as Blob;
+  return { blob: wrap(whole), reads: () => reads, fail: (error) => (broken = error) };
+}
+
+test("a memory store gives back what it was given", async () => {
+  for (const [total, pieceLength] of [[200_001, 65536], [5 * mib + 3, 2 * mib], [10, 16384]] as const) {
+    const data = randomBytes(1, total);
+    const geometry = new Geometry(total, pieceLength);
+    const store = new MemoryStore(geometry, "text/plain");
+    const pieces = Array.from({ length: geometry.pieces }, (_, piece) => piece).reverse();
+    for (const piece of pieces) {
+      const offset = geometry.pieceOffset(piece);
+      await store.write(piece, data.slice(offset, offset + geometry.pieceSize(piece)));
+      const length = Math.min(16384, geometry.pieceSize(piece));
+      const begin = geometry.pieceSize(piece) - length;
+      assert.deepEqual(await store.read(piece, begin, length), data.slice(offset + begin, offset + begin + length));
+    }
+    const blob = store.blob();
+    assert.equal(blob.type, "text/plain");
+    assert.deepEqual(new Uint8Array(await blob.arrayBuffer()), data);
+  }
+});
+
+test("a piece that is not kept cannot be read, and can be once it is", async () => {
+  const store = new MemoryStore(new Geometry(100_000, 65536), "");
+  await assert.rejects(store.read(1, 0, 10));
+  await store.write(1, new Uint8Array(100_000 - 65536).fill(7));
+  assert.deepEqual(await store.read(1, 0, 2), Uint8Array.of(7, 7));
+});
+
+test("the empty content can be kept and read", async () => {
+  const store = new MemoryStore(new Geometry(0, 65536), "");
+  await store.write(0, new Uint8Array());
+  assert.equal((await store.read(0, 0, 0)).length, 0);
+  assert.equal(store.blob().size, 0);
+});
+
+test("a Blob is read in chunks, each once for the blocks in it", async () => {
+  const data = randomBytes(2, 3 * mib);
+  const { blob, reads } = counted(data);
+  const store = new BlobStore(new Geometry(data.length, 65536), blob);
+  for (let piece = 0; piece < 48; piece++) {
+    assert.deepEqual(await store.read(piece, 16384, 49152), data.slice(piece * 65536 + 16384, (piece + 1) * 65536));
+  }
+  assert.equal(reads(), 3);
+  await assert.rejects(store.write());
+});
+
+test("a block across two chunks is whole", async () => {
+  const data = randomBytes(3, 4 * mib);
+  const store = new BlobStore(new Geometry(data.length, 4 * mib), new Blob([data]));
+  const begin = mib - 16384;
+  assert.deepEqual(await store.read(0, begin, 49152), data.slice(begin, begin + 49152));
+});
+
+test("a bounded number of chunks is remembered", async () => {
+  const data = new Uint8Array(20 * mib);
+  const { blob, reads } = counted(data);
+  const store = new BlobStore(new Geometry(data.length, mib), blob);
+  for (const round of [1, 2]) {
+    for (let piece = 0; piece < 20; piece++) await store.read(piece, 0, 16384);
+    assert.equal(reads(), 20 * round);
+  }
+  await store.read(19, 16384, 16384);
+  assert.equal(reads(), 40);
+});
+
+test("a read that failed is tried again", async () => {
+  const { blob, fail } = counted(new Uint8Array(100_000).fill(1));
+  const store = new BlobStore(new Geometry(100_000, 65536), blob);
+  fail(new Error("the disk"));
+  await assert.rejects(store.read(0, 0, 16384), /the disk/);
+  fail(null);
+  assert.equal((await store.read(0, 0, 16384))[0], 1);
+});
