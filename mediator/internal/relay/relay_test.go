@@ -363,10 +363,10 @@ func TestIdleStreamEndsAndLosesNothing(t *testing.T) {
 }
 
 func TestWritingKeepsAStreamAlive(t *testing.T) {
-	a, b := pair(t, Config{IdleTimeout: 200 * time.Millisecond})
-	ticker := time.NewTicker(20 * time.Millisecond)
+	a, b := pair(t, Config{IdleTimeout: 2 * time.Second})
+	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	for i := range 30 { // three times as long as the stream lives when idle
+	for i := range 30 { // longer than the stream lives when idle
 		a.relay.Send(b.id, getPeers(i))
 		b.events.want(t, "message", a.id) // "gone" would come instead
 		<-ticker.C
