@@ -185,11 +185,11 @@ export async function startBrowser(t, name) {
   const downloads = folder(t);
   const browser = await (name === "chromium"
     ? puppeteer.launch({
-        executablePath: "/usr/bin/chromium", headless: true, args: chromiumArguments,
+        executablePath: "/usr/bin/chromium", headless: true, protocolTimeout: patience, args: chromiumArguments,
         downloadBehavior: { policy: "allow", downloadPath: downloads },
       })
     : puppeteer.launch({
-        browser: "firefox", executablePath: "/usr/bin/firefox-esr", headless: true,
+        browser: "firefox", executablePath: "/usr/bin/firefox-esr", headless: true, protocolTimeout: patience,
         extraPrefsFirefox: { "browser.download.dir": downloads, "browser.download.folderList": 2, "browser.download.useDownloadDir": true },
       }));
   // What a browser says must be read, though nobody wants it: Chromium's WebRTC
@@ -257,17 +257,23 @@ export async function seed(opened, file) {
   return opened.page.$eval("#share-link", (link) => link.href);
 }
 
+/** Clicks as a person does, for whom the page must be in front of the others. */
+async function click(page, selector) {
+  await page.bringToFront();
+  await page.click(selector);
+}
+
 /** Pastes a link or a dictionary into a leecher page and starts. */
 export async function paste({ page }, text) {
   await page.$eval("#info-dictionary", (field, value) => (field.value = value), text);
-  await page.click("#start");
+  await click(page, "#start");
 }
 
 /** Saves what a leecher page fetched, as a person does, and returns its name and its bytes. */
 export async function save({ page, downloads }) {
   const before = new Set(readdirSync(downloads));
   await page.waitForSelector("#save[href]", { visible: true, timeout: patience });
-  await page.click("#save");
+  await click(page, "#save");
   let size = -1;
   const name = await until("the saved file", () => {
     const files = readdirSync(downloads).filter((file) => !before.has(file));
