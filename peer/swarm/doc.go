@@ -24,6 +24,7 @@
 // A peer that owes a block and delivers nothing for [Config.Patience] is silent:
 // its requests are cancelled and its pieces go to others, with the blocks that
 // came. It is asked again once it delivers something, or where nobody else has the piece.
+// A piece of which a peer rejects a block is not asked of it for as long.
 //
 // # Trust
 //

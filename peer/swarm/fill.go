@@ -170,7 +170,7 @@ func (p *openPiece) mark(b wire.Block, state leafState) int {
 }
 
 // rejected takes the refusal of a block. The peer is not asked for that piece
-// again before it says anew that it has it.
+// for a while, or before it says anew that it has it.
 func (s *Swarm) rejected(r *remote, b wire.Block, now time.Time) {
 	a, found := r.take(b)
 	if !found || a.cancelled {
@@ -189,7 +189,21 @@ func (s *Swarm) rejected(r *remote, b wire.Block, now time.Time) {
 	if r.has.Has(int(b.Piece)) {
 		r.has.Remove(int(b.Piece))
 		s.available[b.Piece]--
+		r.refused = append(r.refused, int(b.Piece))
+		if r.pardon.IsZero() {
+			r.pardon = now.Add(s.Patience)
+		}
 	}
+}
+
+// forgive counts the pieces that a peer refused as its own again.
+func (s *Swarm) forgive(r *remote) {
+	for _, piece := range r.refused {
+		if r.has.Add(piece) {
+			s.available[piece]++
+		}
+	}
+	r.refused, r.pardon = nil, time.Time{}
 }
 
 // askHashes asks for the spans of piece hashes that are missing, one of each peer
@@ -282,6 +296,9 @@ func (s *Swarm) Tick(now time.Time) {
 		if !now.Before(r.noHashes) {
 			r.noHashes = time.Time{}
 		}
+		if !r.pardon.IsZero() && !now.Before(r.pardon) {
+			s.forgive(r)
+		}
 		deadline, waits := s.deadline(r)
 		if !waits || now.Before(deadline) {
 			continue
@@ -301,12 +318,20 @@ func (s *Swarm) Tick(now time.Time) {
 // NextTick returns when Tick is to be called; false if nothing is waited for.
 // It changes with every event.
 func (s *Swarm) NextTick() (next time.Time, waits bool) {
-	for _, r := range s.order {
-		if deadline, its := s.deadline(r); its && (!waits || deadline.Before(next)) {
-			next, waits = deadline, true
+	earlier := func(at time.Time) {
+		if !waits || at.Before(next) {
+			next, waits = at, true
 		}
-		if len(s.spans) > 0 && !r.noHashes.IsZero() && r.span == nil && (!waits || r.noHashes.Before(next)) {
-			next, waits = r.noHashes, true
+	}
+	for _, r := range s.order {
+		if deadline, its := s.deadline(r); its {
+			earlier(deadline)
+		}
+		if len(s.spans) > 0 && !r.noHashes.IsZero() && r.span == nil {
+			earlier(r.noHashes)
+		}
+		if !r.pardon.IsZero() {
+			earlier(r.pardon)
 		}
 	}
 	return next, waits

@@ -73,6 +73,8 @@ type remote struct {
 	silent   bool       // it ran out of our patience and delivered nothing since
 	span     *span      // the span of hashes that it owes, or nil
 	noHashes time.Time  // until when it is not asked for hashes: it had none, or never answered
+	refused  []int      // pieces of which it rejected a block; taken out of has until pardon
+	pardon   time.Time  // when it may be asked for them again; zero if there are none
 }
 
 // asked is a block that a peer owes. A cancelled one is still owed an answer,

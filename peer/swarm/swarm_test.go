@@ -274,6 +274,7 @@ func TestLiars(t *testing.T) {
 			liar, leecher, honest := w.seeder(), w.leecher(), w.seeder()
 			liar.reply = func(load Load) []wire.Frame { return lie.reply(liar, w, load) }
 			w.connect(leecher, liar)
+			w.run(25 * time.Millisecond) // the liar is asked first
 			w.connect(leecher, honest)
 			w.run(5 * time.Minute)
 			w.done(leecher)
@@ -317,6 +318,32 @@ func TestPieceOfSeveralSendersIsFetchedAnewFromOne(t *testing.T) {
 	if leecher.banned[honest.id] {
 		t.Error("the honest peer was blamed for the liar's block")
 	}
+}
+
+func TestRefusedPieceIsAskedForAgainLater(t *testing.T) {
+	w := newWorld(t, 20, 10*64*kib, 64*kib)
+	seeder, leecher := w.seeder(), w.leecher()
+	busy := true
+	seeder.reply = func(load Load) []wire.Frame {
+		if busy {
+			return []wire.Frame{wire.Reject{Number: load.Number, Block: load.Block}}
+		}
+		return []wire.Frame{seeder.truth(w, load)}
+	}
+	w.connect(leecher, seeder)
+	w.run(DefaultPatience - time.Second)
+	asked := 0
+	for _, frame := range leecher.sent[seeder.id] {
+		if _, is := frame.(wire.Request); is {
+			asked++
+		}
+	}
+	if asked == 0 || asked > 20 { // two blocks a piece
+		t.Errorf("a peer that rejects was asked %d times", asked)
+	}
+	busy = false
+	w.run(time.Minute)
+	w.done(leecher)
 }
 
 func TestSilentPeerIsAskedAgainWhenItWakes(t *testing.T) {

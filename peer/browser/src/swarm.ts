@@ -127,6 +127,8 @@ interface Remote {
   heard: number; // when it last delivered, or was asked while it owed nothing
   silent: boolean; // it ran out of our patience and delivered nothing since
   span: Span | null; // the span of hashes that it owes
+  refused: number[]; // pieces of which it rejected a block; taken out of has until pardon
+  pardon: number; // when it may be asked for them again; 0 if there are none
   noHashes: number; // until when it is not asked for hashes: it had none, or never answered; 0: it may be asked
 }
 
@@ -275,6 +277,8 @@ export class Swarm {
       silent: false,
       span: null,
       noHashes: 0,
+      refused: [],
+      pardon: 0,
     };
     this.#peers.set(peer, r);
     this.#send(r, { type: "handshake", number: this.#number, fullHash, totalLength, pieceLength, maxFrame });
@@ -501,8 +505,8 @@ export class Swarm {
   }
 
   /**
-   * Takes the refusal of a block. The peer is not asked for that piece again before it
-   * says anew that it has it.
+   * Takes the refusal of a block. The peer is not asked for that piece for a while, or
+   * before it says anew that it has it.
    */
   #rejected(r: Remote, block: Block, now: number): void {
     const asked = take(r, block);
@@ -519,7 +523,18 @@ export class Swarm {
     if (r.has?.has(block.piece)) {
       r.has.remove(block.piece);
       this.#available[block.piece] = (this.#available[block.piece] as number) - 1;
+      r.refused.push(block.piece);
+      if (r.pardon === 0) r.pardon = now + this.#patience;
     }
+  }
+
+  /** Counts the pieces that a peer refused as its own again. */
+  #forgive(r: Remote): void {
+    for (const piece of r.refused) {
+      if (r.has?.add(piece)) this.#available[piece] = (this.#available[piece] as number) + 1;
+    }
+    r.refused = [];
+    r.pardon = 0;
   }
 
   /** Asks peers for as much as may be in flight. It is called after every event. */
@@ -693,6 +708,8 @@ export class Swarm {
   /** Says that time has passed; see nextTick. */
   tick(now: number): void {
     for (const r of [...this.#peers.values()]) {
+      if (now >= r.noHashes) r.noHashes = 0;
+      if (r.pardon !== 0 && now >= r.pardon) this.#forgive(r);
       const deadline = this.#deadline(r);
       if (deadline === null || now < deadline) continue;
       if (r.has === null) this.#leave(r, Reason.Finished, false); // it never said what it has
@@ -712,6 +729,7 @@ export class Swarm {
       const deadline = this.#deadline(r);
       if (deadline !== null) earlier(deadline);
       if (this.#spans.length > 0 && r.noHashes !== 0 && r.span === null) earlier(r.noHashes);
+      if (r.pardon !== 0) earlier(r.pardon);
     }
     return next;
   }

@@ -255,6 +255,20 @@ test("a piece of several senders is fetched anew from one", () => {
   assert.ok(!leecher.banned.has(honest.id), "the honest peer was blamed for the liar's block");
 });
 
+test("a piece that was refused is asked for again later", () => {
+  const w = new World(20, 10 * 64 * kib, 64 * kib);
+  const [seeder, leecher] = [w.seeder(), w.leecher()];
+  let busy = true;
+  seeder.reply = (load) => (busy ? [{ type: "reject", number: load.number, ...load.block }] : [seeder.truth(load)]);
+  w.connect(leecher, seeder);
+  w.run(9_000);
+  const asked = leecher.sentTo(seeder).filter((frame) => frame.type === "request").length;
+  assert.ok(asked > 0 && asked <= 20, `a peer that rejects was asked ${asked} times`); // two blocks a piece
+  busy = false;
+  w.run(minute);
+  w.done(leecher);
+});
+
 test("a silent peer is asked again when it wakes", () => {
   const w = new World(10, 10 * 64 * kib, 64 * kib);
   const [seeder, leecher] = [w.seeder(), w.leecher()];
