@@ -48,7 +48,7 @@ func isUsage(err error) bool {
 
 func newCommand(stdout, stderr io.Writer) *cobra.Command {
 	var (
-		config     = node.Config{Version: version}
+		config     = node.Config{Version: options.Version(version)}
 		iceServers []string
 		level      string
 	)
@@ -57,7 +57,7 @@ func newCommand(stdout, stderr io.Writer) *cobra.Command {
 		Short:             "Introduce peers to each other",
 		Long:              longHelp,
 		Example:           examples,
-		Version:           version,
+		Version:           config.Version,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},

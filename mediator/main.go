@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// version is set when compile.sh builds a release.
-var version = "development"
+// version is set by the linker, in compile.sh.
+var version string
 
 func main() {
 	os.Exit(run(mainContext(), os.Args[1:], os.Stdout, os.Stderr))

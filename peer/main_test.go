@@ -224,7 +224,7 @@ func TestSeedAndGet(t *testing.T) {
 	t.Run("by the environment", func(t *testing.T) {
 		bare := regexp.MustCompile("&m=.*").ReplaceAllString(link, "")
 		target := filepath.Join(t.TempDir(), "x")
-		c := start(t, []setting{environment("P2PCDN_MEDIATOR", "ws://127.0.0.1:1/nobody, "+m.url)}, "get", bare, "-o", target)
+		c := start(t, []setting{environment("P2PCDN_MEDIATOR", "ws://127.0.0.1:1/nobody "+m.url)}, "get", bare, "-o", target)
 		c.ends(exitDone, "the mediator cannot be reached")
 		same(t, target, data)
 	})

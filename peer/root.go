@@ -3,23 +3,22 @@ package main
 import (
 	"fmt"
 	"math/bits"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"p2pcdn/common/content"
+	"p2pcdn/common/options"
 	"p2pcdn/peer/client"
 )
 
 // defaultMediator is where a mediator listens that was started as in the README.
 const defaultMediator = "ws://localhost:8080/mediation"
 
-// variablePrefix begins the environment variable of every flag: --mediator is P2PCDN_MEDIATOR.
-const variablePrefix = "P2PCDN_"
+// version is set by the linker, in compile.sh.
+var version string
 
 func rootCommand(w world) *cobra.Command {
 	mediators := mediatorList{}
@@ -31,7 +30,7 @@ without a central server. A mediator introduces the peers to each other; the
 content never passes through it, and every piece is checked by its hash.
 
 Every flag can also be set by an environment variable: --mediator by
-P2PCDN_MEDIATOR (several URLs with commas between them), --piece-length by
+P2PCDN_MEDIATOR (several URLs with spaces between them), --piece-length by
 P2PCDN_PIECE_LENGTH, and so on. A flag beats its variable.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
@@ -40,7 +39,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
   peer get holiday.json -o /tmp/holiday.mp4 # from an info dictionary
   peer info holiday.mp4 > holiday.json      # only describe, serve nothing
   peer seed --mediator wss://mediator.example/mediation *.jpg`,
-		Version:       version(),
+		Version:       options.Version(version),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(command *cobra.Command, args []string) error {
@@ -56,44 +55,16 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 	root.PersistentFlags().VarP(&mediators, "mediator", "m",
 		"WebSocket `URL` of a mediator; may be given several times, and they are tried in turn (default "+defaultMediator+")")
 	root.PersistentPreRunE = func(command *cobra.Command, _ []string) error {
-		return fromEnvironment(command.Flags(), w.environment)
+		if err := options.FromEnvironment(command.Flags(), w.environment); err != nil {
+			return usageError{err}
+		}
+		return nil
 	}
 	root.AddCommand(infoCommand(w, &mediators), seedCommand(w, &mediators), getCommand(w, &mediators))
 	return root
 }
 
-// version is that of the module, and of the revision that it was built from.
-func version() string {
-	build, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "(unknown)"
-	}
-	text := build.Main.Version
-	for _, setting := range build.Settings {
-		if setting.Key == "vcs.revision" && !strings.Contains(text, setting.Value[:min(12, len(setting.Value))]) {
-			text += " " + setting.Value[:min(12, len(setting.Value))]
-		}
-	}
-	return text
-}
-
-// fromEnvironment sets every flag that was not given from its variable.
-func fromEnvironment(flags *pflag.FlagSet, environment func(string) (string, bool)) error {
-	var failed error
-	flags.VisitAll(func(flag *pflag.Flag) {
-		name := variablePrefix + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-		value, set := environment(name)
-		if flag.Changed || !set || value == "" || failed != nil || flag.Name == "help" || flag.Name == "version" {
-			return
-		}
-		if err := flags.Set(flag.Name, value); err != nil {
-			failed = wrongUsage("%s: %w", name, err)
-		}
-	})
-	return failed
-}
-
-// exactly wants so many arguments; the text says which.
+// arguments wants so many arguments; the text says which.
 func arguments(least, most int, which string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) < least || (most >= 0 && len(args) > most) {
@@ -103,18 +74,29 @@ func arguments(least, most int, which string) cobra.PositionalArgs {
 	}
 }
 
-// mediatorList is the value of --mediator.
+// mediatorList is the value of --mediator; see [pflag.SliceValue].
 type mediatorList []string
 
-func (l *mediatorList) String() string { return strings.Join(*l, ",") }
-func (l *mediatorList) Type() string   { return "URL" }
-func (l *mediatorList) Set(text string) error {
-	for url := range strings.SplitSeq(text, ",") {
-		url = strings.TrimSpace(url)
-		if err := content.CheckMediatorURL(url); err != nil {
+func (l *mediatorList) String() string     { return strings.Join(*l, " ") }
+func (l *mediatorList) Type() string       { return "URL" }
+func (l *mediatorList) GetSlice() []string { return *l }
+
+func (l *mediatorList) Set(url string) error { return l.Append(url) }
+
+func (l *mediatorList) Append(url string) error {
+	if err := content.CheckMediatorURL(url); err != nil {
+		return err
+	}
+	*l = append(*l, url)
+	return nil
+}
+
+func (l *mediatorList) Replace(urls []string) error {
+	*l = nil
+	for _, url := range urls {
+		if err := l.Append(url); err != nil {
 			return err
 		}
-		*l = append(*l, url)
 	}
 	return nil
 }

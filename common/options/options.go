@@ -1,10 +1,11 @@
 // Package options is what the commands of this project have in common: the
-// environment sets any flag.
+// environment sets any flag, and each says which version it is.
 package options
 
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -19,14 +20,15 @@ func Variable(flag string) string {
 }
 
 // FromEnvironment sets every flag that the command line left alone from its
-// variable, where lookup (os.LookupEnv) has one that is not empty. A flag that can
-// be repeated takes several values with spaces between them. The error names
-// every variable whose value the flag does not take.
+// variable, where lookup (os.LookupEnv) has one that is not empty; but for --help
+// and --version, which are questions and no settings. A flag that can be repeated
+// takes several values with white space between them. The error names every
+// variable whose value the flag does not take.
 func FromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var problems []error
 	flags.VisitAll(func(flag *pflag.Flag) {
 		value, set := lookup(Variable(flag.Name))
-		if !set || value == "" || flag.Changed {
+		if !set || value == "" || flag.Changed || flag.Name == "help" || flag.Name == "version" {
 			return
 		}
 		values := []string{value}
@@ -40,4 +42,20 @@ func FromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) e
 		}
 	})
 	return errors.Join(problems...)
+}
+
+// Version returns what the build was told (by the linker), or else what Go knows of
+// the module and the revision.
+func Version(told string) string {
+	build, ok := debug.ReadBuildInfo()
+	if told != "" || !ok {
+		return told
+	}
+	text := build.Main.Version
+	for _, setting := range build.Settings {
+		if revision := setting.Value[:min(12, len(setting.Value))]; setting.Key == "vcs.revision" && !strings.Contains(text, revision) {
+			text += " " + revision
+		}
+	}
+	return text
 }

@@ -11,7 +11,7 @@ import (
 func TestFromEnvironment(t *testing.T) {
 	environment := map[string]string{
 		"P2PCDN_DATA_DIR": "/from/environment", "P2PCDN_LISTEN": "ignored", "P2PCDN_EMPTY": "",
-		"P2PCDN_MEDIATOR": "ws://a ws://b", "P2PCDN_COUNT": "7",
+		"P2PCDN_MEDIATOR": "ws://a  ws://b", "P2PCDN_COUNT": "7", "P2PCDN_VERSION": "1.2.3", "P2PCDN_HELP": "me",
 	}
 	lookup := func(name string) (string, bool) { value, set := environment[name]; return value, set }
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
@@ -21,6 +21,8 @@ func TestFromEnvironment(t *testing.T) {
 	absent := flags.String("absent", "default", "")
 	mediators := flags.StringArray("mediator", nil, "")
 	count := flags.Int("count", 1, "")
+	flags.Bool("version", false, "")
+	flags.Bool("help", false, "")
 	if err := flags.Parse([]string{"--listen", "command line"}); err != nil {
 		t.Fatal(err)
 	}
@@ -42,5 +44,14 @@ func TestFromEnvironmentNamesTheWrongVariable(t *testing.T) {
 	err := FromEnvironment(flags, func(string) (string, bool) { return "many", true })
 	if err == nil || !strings.Contains(err.Error(), "P2PCDN_COUNT") || !strings.Contains(err.Error(), "P2PCDN_SIZE") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if got := Version("v1.2.3"); got != "v1.2.3" {
+		t.Errorf("told v1.2.3, it says %q", got)
+	}
+	if Version("") == "" {
+		t.Error("it knows nothing of itself")
 	}
 }
