@@ -131,7 +131,7 @@ part_browser() {
   fi
   node_tools
   compiled
-  step "browser tests" node_tests node --test --test-reporter=tap peer/browser/e2e/
+  step "browser tests" node_tests node --test --test-concurrency=1 --test-reporter=tap peer/browser/e2e/*.test.mjs
 }
 
 # Builds once, whichever part comes first.

@@ -34,6 +34,6 @@ export class MediatorLine {
 
   /** What can be done about it. */
   get advice(): string {
-    return `There is no answer from ${this.#url}. This page keeps trying. Another mediator can be named in its address, with ?mediator=ws://host:port/mediation.`;
+    return `There is no answer from ${this.#url}, and this page keeps trying. To use another mediator, add ?mediator=<its WebSocket URL> to the address of this page.`;
   }
 }

@@ -206,7 +206,10 @@ export async function open(t, { browser, name, downloads }, address) {
   const opened = { page, name, downloads };
   t.opened.push(opened);
   const wrong = [];
-  page.on("pageerror", (error) => wrong.push(error.message));
+  page.on("pageerror", ({ message }) => {
+    // Firefox reports a WebSocket that does not connect like an error of a script.
+    if (!/^(Firefox can’t establish a connection|The connection to wss?:)/.test(message)) wrong.push(message);
+  });
   t.after(async () => {
     await page.close();
     assert.deepEqual(wrong, [], `errors in ${address} in ${name}`);
@@ -269,11 +272,11 @@ export async function paste({ page }, text) {
   await click(page, "#start");
 }
 
-/** Saves what a leecher page fetched, as a person does, and returns its name and its bytes. */
-export async function save({ page, downloads }) {
+/** Saves what a page fetched, as a person does by a click on its link, and returns the name and the bytes. */
+export async function save({ page, downloads }, link = "#save") {
   const before = new Set(readdirSync(downloads));
-  await page.waitForSelector("#save[href]", { visible: true, timeout: patience });
-  await click(page, "#save");
+  await page.waitForSelector(`${link}[href]`, { visible: true, timeout: patience });
+  await click(page, link);
   let size = -1;
   const name = await until("the saved file", () => {
     const files = readdirSync(downloads).filter((file) => !before.has(file));
