@@ -500,9 +500,8 @@ func TestBreaches(t *testing.T) {
 			seeder.swarm.Received(peer, greeting(w), w.now)
 			var broken error
 			for _, frame := range frames {
-				if f, is := frame.(wire.Handshake); is {
-					f = greeting(w)
-					frame = f
+				if _, is := frame.(wire.Handshake); is {
+					frame = greeting(w)
 				}
 				seeder.swarm.Received(peer, frame, w.now)
 			}
