@@ -136,7 +136,7 @@ func (r *Router) unstore(hash content.FullHash, a *announce) {
 		return
 	}
 	if err != nil {
-		r.Logger.Warn("the announce could not be withdrawn everywhere", "content", hash.Short(), "error", err)
+		r.Logger.Info("the announce could not be withdrawn everywhere yet", "content", hash.Short(), "error", err)
 	}
 	r.settle(hash, a) // it may be wanted again
 }
