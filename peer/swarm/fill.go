@@ -41,7 +41,7 @@ func (s *Swarm) fillPeer(r *remote, now time.Time) {
 		if r.inFlight == 0 {
 			r.heard = now // its patience begins with what it owes
 		}
-		r.asked = append(r.asked, asked{Block: block})
+		r.asked = append(r.asked, asked{Block: block, of: p})
 		r.inFlight += int(block.Length)
 		s.send(r, wire.Request{Number: s.Number, Block: block})
 	}
@@ -177,13 +177,11 @@ func (s *Swarm) rejected(r *remote, b wire.Block, now time.Time) {
 		return
 	}
 	r.heard = now
-	if p := s.piece(b.Piece); p != nil {
-		p.mark(b, leafMissing)
-		if p.from == r {
-			p.from = nil
-			if p.solo {
-				s.open = slices.DeleteFunc(s.open, func(other *openPiece) bool { return other == p })
-			}
+	a.of.mark(b, leafMissing)
+	if a.of.from == r {
+		a.of.from = nil
+		if a.of.solo {
+			s.open = slices.DeleteFunc(s.open, func(other *openPiece) bool { return other == a.of })
 		}
 	}
 	if r.has.Has(int(b.Piece)) {
@@ -350,9 +348,7 @@ func (s *Swarm) hush(r *remote) {
 		if a.cancelled {
 			continue
 		}
-		if p := s.piece(a.Piece); p != nil {
-			p.mark(a.Block, leafMissing)
-		}
+		a.of.mark(a.Block, leafMissing)
 		r.asked[i].cancelled = true
 		s.send(r, wire.Cancel{Number: s.Number, Block: a.Block})
 	}

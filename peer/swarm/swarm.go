@@ -81,6 +81,7 @@ type remote struct {
 // but is not waited for.
 type asked struct {
 	wire.Block
+	of        *openPiece // what it was asked for; that may have been given up since, and the same piece begun anew
 	cancelled bool
 }
 
@@ -209,8 +210,8 @@ func (s *Swarm) forget(r *remote) {
 // release takes back everything that was asked of a peer, without a word to it.
 func (s *Swarm) release(r *remote) {
 	for _, a := range r.asked {
-		if p := s.piece(a.Piece); p != nil && !a.cancelled {
-			p.mark(a.Block, leafMissing)
+		if !a.cancelled {
+			a.of.mark(a.Block, leafMissing)
 		}
 	}
 	r.asked, r.inFlight = nil, 0
@@ -402,9 +403,9 @@ func (s *Swarm) hashes(r *remote, f wire.Hashes, now time.Time) {
 // take removes the block from what the peer owes and returns it: the request that
 // is waited for, if it was asked for twice, else one that was cancelled.
 func (r *remote) take(b wire.Block) (a asked, found bool) {
-	i := slices.Index(r.asked, asked{Block: b})
+	i := slices.IndexFunc(r.asked, func(a asked) bool { return a.Block == b && !a.cancelled })
 	if i < 0 {
-		i = slices.Index(r.asked, asked{Block: b, cancelled: true})
+		i = slices.IndexFunc(r.asked, func(a asked) bool { return a.Block == b })
 	}
 	if i < 0 {
 		return asked{}, false
@@ -424,8 +425,8 @@ func (s *Swarm) delivered(r *remote, f wire.Piece, now time.Time) {
 		return // not asked for: a wrong piece, begin or length, or no longer owed
 	}
 	r.heard, r.silent = now, false
-	p := s.piece(f.Piece)
-	if p == nil || !p.wants(block, r, a.cancelled) {
+	p := a.of
+	if s.piece(f.Piece) != p || !p.wants(block, r, a.cancelled) {
 		return
 	}
 	copy(p.data[f.Begin:], f.Data)

@@ -346,6 +346,93 @@ func TestRefusedPieceIsAskedForAgainLater(t *testing.T) {
 	w.done(leecher)
 }
 
+// TestRefusalsOfAGivenUpPieceDoNotTouchTheNextOne: one peer refuses the blocks of a
+// piece that one alone must send, one by one; the next peer must not be blamed.
+func TestRefusalsOfAGivenUpPieceDoNotTouchTheNextOne(t *testing.T) {
+	for seed := range uint64(30) {
+		w := newWorld(t, seed, 3*64*kib, 64*kib)
+		refuser, leecher, honest := w.seeder(), w.leecher(), w.seeder()
+		leecher.maxFrame = wire.MinFrame // a leaf a block
+		for piece := range 3 {
+			leecher.swarm.solo[piece] = true
+		}
+		refuser.reply = func(load Load) []wire.Frame {
+			return []wire.Frame{wire.Reject{Number: load.Number, Block: load.Block}}
+		}
+		w.connect(leecher, refuser)
+		w.run(time.Duration(seed) * time.Millisecond)
+		w.connect(leecher, honest)
+		w.run(time.Minute)
+		w.done(leecher)
+		if leecher.banned[honest.id] {
+			t.Fatalf("seed %d: the honest peer was banned", seed)
+		}
+	}
+}
+
+// TestLateRefusalOfAGivenUpPiece is the same, step by step.
+func TestLateRefusalOfAGivenUpPiece(t *testing.T) {
+	w := newWorld(t, 1, 8*64*kib, 64*kib)
+	leecher := w.leecher()
+	s := leecher.swarm
+	const last = 3
+	for piece := range 8 {
+		if piece != last {
+			s.have.Add(piece)
+		}
+	}
+	s.solo[last] = true
+	refuser, honest := ident.PeerID{1}, ident.PeerID{2}
+	requests := func(peer ident.PeerID) (blocks []wire.Block) {
+		for _, action := range s.Actions() {
+			if send, is := action.(Send); is && send.Peer == peer {
+				if request, is := send.Frame.(wire.Request); is {
+					blocks = append(blocks, request.Block)
+				}
+			}
+			if drop, is := action.(Drop); is {
+				t.Fatalf("dropped %v", drop)
+			}
+			if save, is := action.(Save); is && w.info.Geometry().HashPiece(save.Data) != save.Hash {
+				t.Fatal("a piece that lacks a block was to be saved")
+			}
+		}
+		return blocks
+	}
+	join := func(peer ident.PeerID) []wire.Block {
+		s.Connected(peer, wire.MinFrame, w.now)
+		s.Received(peer, wire.Handshake{FullHash: w.info.FullHash, TotalLength: uint64(w.info.TotalLength), PieceLength: 64 * kib, MaxFrame: wire.MinFrame}, w.now)
+		s.Received(peer, wire.HaveAll{}, w.now)
+		return requests(peer)
+	}
+	owed := join(refuser)
+	if join(honest); len(owed) != 4 {
+		t.Fatalf("%d blocks were asked", len(owed))
+	}
+	s.Received(refuser, wire.Reject{Block: owed[0]}, w.now)
+	anew := requests(honest)
+	if len(anew) != 4 {
+		t.Fatalf("%d blocks were asked of the next peer", len(anew))
+	}
+	give := func(b wire.Block) {
+		data := w.piece(w.data, last)[b.Begin:][:b.Length]
+		s.Received(honest, wire.Piece{Piece: last, Begin: b.Begin, Data: bytes.Clone(data)}, w.now)
+	}
+	give(anew[0])
+	give(anew[1])
+	s.Received(refuser, wire.Reject{Block: owed[1]}, w.now)
+	if more := requests(honest); len(more) != 0 {
+		t.Errorf("the next peer was asked again for %v", more)
+	}
+	give(anew[2])
+	give(anew[3])
+	requests(honest)
+	s.Saved(last, w.now)
+	if !s.Complete() {
+		t.Error("it is not complete")
+	}
+}
+
 func TestSilentPeerIsAskedAgainWhenItWakes(t *testing.T) {
 	w := newWorld(t, 10, 10*64*kib, 64*kib)
 	seeder, leecher := w.seeder(), w.leecher()

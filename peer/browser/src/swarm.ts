@@ -135,6 +135,7 @@ interface Remote {
 /** A block that a peer owes. A cancelled one is still owed an answer, but is not waited for. */
 interface Asked {
   readonly block: Block;
+  readonly of: OpenPiece; // what it was asked for; that may have been given up since, and the same piece begun anew
   cancelled: boolean;
 }
 
@@ -308,9 +309,8 @@ export class Swarm {
 
   /** Takes back everything that was asked of a peer, without a word to it. */
   #release(r: Remote): void {
-    for (const { block, cancelled } of r.asked) {
-      const p = this.#piece(block.piece);
-      if (p !== undefined && !cancelled) mark(p, block, leafMissing);
+    for (const { block, of, cancelled } of r.asked) {
+      if (!cancelled) mark(of, block, leafMissing);
     }
     r.asked = [];
     r.inFlight = 0;
@@ -492,8 +492,8 @@ export class Swarm {
     if (asked === undefined) return; // not asked for: a wrong piece, begin or length, or no longer owed
     r.heard = now;
     r.silent = false;
-    const p = this.#piece(frame.piece);
-    if (p === undefined || !wants(p, block, r, asked.cancelled)) return;
+    const p = asked.of;
+    if (this.#piece(frame.piece) !== p || !wants(p, block, r, asked.cancelled)) return;
     p.data.set(frame.data, frame.begin);
     p.missing -= mark(p, block, leafHere);
     p.senders.add(r.id);
@@ -512,13 +512,11 @@ export class Swarm {
     const asked = take(r, block);
     if (asked === undefined || asked.cancelled) return;
     r.heard = now;
-    const p = this.#piece(block.piece);
-    if (p !== undefined) {
-      mark(p, block, leafMissing);
-      if (p.from === r) {
-        p.from = null;
-        if (p.solo) this.#open = this.#open.filter((other) => other !== p);
-      }
+    const p = asked.of;
+    mark(p, block, leafMissing);
+    if (p.from === r) {
+      p.from = null;
+      if (p.solo) this.#open = this.#open.filter((other) => other !== p);
     }
     if (r.has?.has(block.piece)) {
       r.has.remove(block.piece);
@@ -553,7 +551,7 @@ export class Swarm {
       const block = nextBlock(p, this.#geometry, blockLength(r.maxFrame));
       mark(p, block, leafAsked);
       if (r.inFlight === 0) r.heard = now; // its patience begins with what it owes
-      r.asked.push({ block, cancelled: false });
+      r.asked.push({ block, of: p, cancelled: false });
       r.inFlight += block.length;
       this.#send(r, { type: "request", number: this.#number, ...block });
     }
@@ -745,8 +743,7 @@ export class Swarm {
     r.silent = true;
     for (const asked of r.asked) {
       if (asked.cancelled) continue;
-      const p = this.#piece(asked.block.piece);
-      if (p !== undefined) mark(p, asked.block, leafMissing);
+      mark(asked.of, asked.block, leafMissing);
       asked.cancelled = true;
       this.#send(r, { type: "cancel", number: this.#number, ...asked.block });
     }

@@ -269,6 +269,26 @@ test("a piece that was refused is asked for again later", () => {
   w.done(leecher);
 });
 
+test("refusals of a piece that was given up do not touch the next one", () => {
+  for (let delay = 0; delay < 40; delay++) {
+    const w = new World(delay, 4 * 256 * kib, 256 * kib);
+    const [refuser, leecher, liar, honest] = [w.seeder(), w.leecher(), w.seeder(), w.seeder()];
+    refuser.reply = (load) => [{ type: "reject", number: load.number, ...load.block }];
+    liar.reply = (load) => {
+      const piece = liar.truth(load);
+      piece.data[0] = (piece.data[0] as number) ^ 1;
+      return [piece];
+    };
+    w.connect(leecher, refuser);
+    w.run(delay);
+    w.connect(leecher, liar);
+    w.connect(leecher, honest);
+    w.run(5 * minute);
+    w.done(leecher);
+    assert.ok(!leecher.banned.has(honest.id) && !leecher.banned.has(refuser.id), "an honest peer was banned");
+  }
+});
+
 test("a silent peer is asked again when it wakes", () => {
   const w = new World(10, 10 * 64 * kib, 64 * kib);
   const [seeder, leecher] = [w.seeder(), w.leecher()];
