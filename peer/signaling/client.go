@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// firstRetry and lastRetry bound the wait between attempts: soon after a
-	// hiccup, and never so often that a mediator that comes back is overrun.
+	// firstRetry is the longest wait after the first failure: a hiccup is soon over. It
+	// doubles with each failure up to lastRetry, so that a mediator that comes back is not overrun.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
 
@@ -80,11 +80,11 @@ func Start(config Config) *Client {
 	return c
 }
 
-// backoff doubles the wait with each failure and spreads it by half to either
-// side, so that the peers of a mediator that went down do not all come back at once.
+// backoff doubles the longest wait with each failure, and takes up to half of it off by
+// chance, so that the peers of a mediator that went down do not all come back at once.
 func backoff(failures int) time.Duration {
-	wait := min(lastRetry, firstRetry<<min(failures-1, 10))
-	return wait/2 + mathrand.N(wait)
+	longest := min(lastRetry, firstRetry<<min(failures-1, 10))
+	return longest/2 + mathrand.N(longest/2)
 }
 
 // Events is closed after Close.
@@ -98,12 +98,21 @@ func (c *Client) Close() {
 }
 
 // GetPeers asks who seeds the content, now and whenever the line is up again,
-// until Finish. Asking again asks again.
+// until Found or Finish. Asking again asks again.
 func (c *Client) GetPeers(hash content.FullHash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wanted = with(c.wanted, hash)
 	c.say(mediation.GetPeers{FullHash: hash})
+}
+
+// Found says that no more peers are needed for the content: they are not asked for when
+// the line is up again. The announce stays. The mediator is told nothing, and may name more.
+func (c *Client) Found(hash content.FullHash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wanted = without(c.wanted, hash)
+	c.unsay(mediation.GetPeers{FullHash: hash})
 }
 
 // Announce announces the content, now and whenever the line is up again, until Finish.
@@ -155,13 +164,18 @@ func (c *Client) say(message mediation.Message) {
 		return
 	}
 	if _, isSignal := message.(mediation.Signal); !isSignal {
-		c.pending = slices.DeleteFunc(c.pending, func(other mediation.Message) bool { return other == message })
+		c.unsay(message)
 	}
 	c.pending = append(c.pending, message)
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
+}
+
+// unsay takes back a message that still waits. Called with mu held.
+func (c *Client) unsay(message mediation.Message) {
+	c.pending = slices.DeleteFunc(c.pending, func(other mediation.Message) bool { return other == message })
 }
 
 // next takes the messages that wait.

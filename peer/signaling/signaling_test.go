@@ -223,6 +223,36 @@ func TestWhatIsWantedIsSaidAgainAfterAReconnect(t *testing.T) {
 	}
 }
 
+// What was found is not asked for again after a reconnect, and goes on being announced.
+func TestWhatIsFoundIsOnlyAnnouncedAfterAReconnect(t *testing.T) {
+	said := make(chan mediation.Message, 8)
+	leave := make(chan struct{})
+	url := serve(t, func(number int, v visit) {
+		v.welcome()
+		if number == 0 {
+			<-leave
+			return
+		}
+		for m := v.hear(); m != nil; m = v.hear() {
+			said <- m
+		}
+	})
+	c := start(t, Config{URLs: []string{url}})
+	c.GetPeers(hash)
+	c.Announce(hash)
+	c.GetPeers(other)
+	event[Connected](t, c)
+	c.Found(hash)
+	close(leave)
+	event[Disconnected](t, c)
+	event[Connected](t, c)
+	for _, want := range []mediation.Message{mediation.Announce{FullHash: hash}, mediation.GetPeers{FullHash: other}} {
+		if m := <-said; m != want {
+			t.Errorf("%#v instead of %#v", m, want)
+		}
+	}
+}
+
 func TestAnIDInUseIsReplaced(t *testing.T) {
 	ids := make(chan ident.PeerID, 1)
 	url := serve(t, func(_ int, v visit) {
@@ -411,8 +441,11 @@ func TestBackoff(t *testing.T) {
 	for failures := 1; failures < 100; failures++ {
 		for range 50 {
 			wait := backoff(failures)
-			if wait < firstRetry/2 || wait > lastRetry*3/2 {
+			if wait < firstRetry/2 || wait > lastRetry {
 				t.Fatalf("%v after %d failures", wait, failures)
+			}
+			if failures == 1 && wait > firstRetry {
+				t.Fatalf("%v after the first failure", wait)
 			}
 			if failures > 10 && wait < lastRetry/2 {
 				t.Fatalf("only %v after %d failures", wait, failures)
