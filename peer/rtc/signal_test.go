@@ -2,6 +2,8 @@ package rtc
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -60,9 +62,11 @@ func TestMaxFrame(t *testing.T) {
 }
 
 func FuzzParseSignal(f *testing.F) {
-	f.Add(`{"type":"offer","sdp":"m=application"}`)
-	f.Add(`{"type":"candidate","candidate":{"candidate":"candidate:1 1 udp 1 127.0.0.1 9 typ host","sdpMid":"0"}}`)
-	f.Add(`{"type":"candidate","candidate":null}`)
+	// Without the committed seeds a plain test run would show nothing.
+	files, err := os.ReadDir(filepath.Join("testdata", "fuzz", f.Name()))
+	if err != nil || len(files) == 0 {
+		f.Fatalf("%s has no committed seeds: %v", f.Name(), err)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		signal, err := ParseSignal(text)
 		if err != nil {
