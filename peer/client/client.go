@@ -196,6 +196,7 @@ func (c *Client) connected(e signaling.Connected) {
 	for _, share := range c.shares {
 		share.mark(PhaseMediator)
 		share.known, share.order = make(map[ident.PeerID]*known), nil // the line asks anew
+		share.announce.at, share.announce.heard = time.Now(), false   // and announces, which this mediator has to confirm
 	}
 	c.config.Observe(LineUp{e.URL})
 }

@@ -109,6 +109,12 @@ func (l *hubLine) Finish(hash content.FullHash) {
 	l.hub.forget(hash, l)
 }
 
+func (l *hubLine) Found(hash content.FullHash) {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	delete(l.hub.waiting[hash], l)
+}
+
 func (h *hub) forget(hash content.FullHash, l *hubLine) {
 	delete(h.waiting[hash], l)
 	var rest []*hubLine

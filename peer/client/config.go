@@ -23,7 +23,7 @@ type Config struct {
 	Random  *rand.Rand                     // for the swarms; owned by the Client
 
 	MaxLeech       int           // peers to fetch one content from; 0: 8, enough that one slow peer does not count
-	MaxServe       int           // peers whose offers are answered; 0: 32, so that each gets a fair part of an uplink
+	MaxServe       int           // peers of one content, above which those that come are sent away; 0: 32, so that each gets a fair part of an uplink
 	MaxConnections int           // in all; 0: 64. Each costs some file descriptors and up to 4 MiB
 	MaxShares      int           // contents at a time; 0: 4096
 	IdleAfter      time.Duration // how long a link without content stays; 0: 30 s
@@ -64,6 +64,7 @@ func (c Config) withDefaults() Config {
 type Line interface {
 	Events() <-chan signaling.Event
 	GetPeers(hash content.FullHash)
+	Found(hash content.FullHash)
 	Announce(hash content.FullHash)
 	Finish(hash content.FullHash)
 	Signal(hash content.FullHash, to ident.PeerID, data string) error
@@ -122,7 +123,7 @@ type Refused struct {
 	Err   *mediation.Error
 }
 
-// Announced says that the share can be found through every mediator.
+// Announced says that the share can be found through every mediator; it is said anew for each line.
 type Announced struct{ Share *Share }
 
 // Described says that the piece hashes are known; Info is complete.

@@ -27,6 +27,9 @@
 //
 // A link is a connection to a remote peer, one for all contents in common. The
 // peers that a mediator names are offered a connection, at most [Config.MaxLeech] per
-// share; offers of others are answered, at most [Config.MaxServe]. A link without content
-// in common is closed after [Config.IdleAfter].
+// share. Offers of others are answered as long as there are connections, of which so
+// many are kept for our own; a share that has [Config.MaxServe] peers sends away, with a
+// goodbye, who comes for it. A link without content in common is closed after
+// [Config.IdleAfter]. Over one link we begin to fetch at most eight contents at a time,
+// so that the requests of all stay within what the other side keeps; the rest wait for their turn.
 package client

@@ -325,9 +325,41 @@ func TestAnIdleLinkIsClosed(t *testing.T) {
 func TestNoMorePeersAreServedThanAllowed(t *testing.T) {
 	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
 		_, source := random(contentLength)
-		seeder, _, guest, _, _ := seederAndStranger(t, hub, connect, source, Config{MaxServe: 2})
-		var guests []*stranger
+		seeder, share, guest, _, _ := seederAndStranger(t, hub, connect, source, Config{MaxServe: 2})
+		guests, overloaded := []*stranger{guest}, 0
 		for range 3 {
+			replies := &reply{}
+			another := newStranger(hub.line(), connect, replies.add).start()
+			l := another.dial(hub.lines[0])
+			guests = append(guests, another)
+			synctest.Wait()
+			l.send(hello(source.info, 3), wire.HaveNone{Number: 3}, wire.Request{Number: 3, Block: wire.Block{Length: content.LeafLength}})
+			synctest.Wait()
+			bye := replies.count(func(f wire.Frame) bool {
+				return f == wire.Goodbye{FullHash: source.info.FullHash, Reason: wire.ReasonOverloaded}
+			})
+			if bye+replies.count(is[wire.Piece]) != 1 || bye+replies.count(is[wire.Handshake]) != 1 {
+				t.Error("neither served nor sent away, or both")
+			}
+			overloaded += bye
+		}
+		if served := len(share.Status().Swarm.Peers); served != 2 || overloaded != 2 {
+			t.Errorf("%d are served, and %d sent away", served, overloaded)
+		}
+		seeder.Close()
+		for _, g := range guests {
+			g.end()
+		}
+	})
+}
+
+// Whatever strangers do, there are connections left for what we want.
+func TestSomeConnectionsAreKeptForOurOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		_, source := random(contentLength)
+		seeder, _, guest, _, _ := seederAndStranger(t, hub, connect, source, Config{MaxConnections: 4, MaxLeech: 2})
+		guests := []*stranger{guest}
+		for range 4 {
 			another := newStranger(hub.line(), connect, (&reply{}).add).start()
 			another.dial(hub.lines[0])
 			guests = append(guests, another)
@@ -335,13 +367,165 @@ func TestNoMorePeersAreServedThanAllowed(t *testing.T) {
 		synctest.Wait()
 		seeder.do(func() {
 			if len(seeder.links) != 2 {
-				t.Errorf("%d are served", len(seeder.links))
+				t.Errorf("%d offers were answered", len(seeder.links))
 			}
 		})
 		seeder.Close()
-		for _, g := range append(guests, guest) {
+		for _, g := range guests {
 			g.end()
 		}
+	})
+}
+
+// Who comes with nothing leaves room for a seeder that comes later.
+func TestIdleLeechersDoNotStopADownload(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		data, source := random(contentLength)
+		line := hub.line()
+		leecher := newPeer(t, Config{Line: line, Connect: connect})
+		target := newTarget(source.info)
+		share, err := leecher.Get(source.info, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		var guests []*stranger
+		for range 8 {
+			guest := newStranger(hub.line(), connect, (&reply{}).add).start()
+			guests = append(guests, guest)
+			l := guest.dial(line)
+			synctest.Wait()
+			l.send(hello(source.info, 3), wire.HaveNone{Number: 3})
+		}
+		synctest.Wait()
+		if s := share.Status(); len(s.Swarm.Peers) != 8 {
+			t.Fatalf("%d guests", len(s.Swarm.Peers))
+		}
+		hub.mu.Lock()
+		delete(hub.waiting, source.info.FullHash) // so that it hears of the seeder only when it asks again
+		hub.mu.Unlock()
+		seeder := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		if _, err := seeder.Seed(source); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := share.Wait(ctx); err != nil {
+			t.Errorf("%v: %+v", err, share.Status())
+		} else if !target.holds(data) {
+			t.Error("another content arrived")
+		}
+		leecher.Close()
+		seeder.Close()
+		for _, guest := range guests {
+			guest.end()
+		}
+	})
+}
+
+// A new line knows nothing of what the last one confirmed.
+func TestANewLineIsAnnouncedTo(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		_, source := random(contentLength)
+		line := hub.line()
+		seeder := newPeer(t, Config{Line: line, Connect: connect})
+		share, err := seeder.Seed(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if !share.Status().Announced {
+			t.Error("it was not announced")
+		}
+		hub.rename(line) // and what the line says to the mediator then is refused
+		synctest.Wait()
+		if share.Status().Announced {
+			t.Error("it is said to be announced to a mediator that did not confirm it")
+		}
+		time.Sleep(31 * time.Second) // of the bubble
+		synctest.Wait()
+		if !share.Status().Announced {
+			t.Error("it was not announced again")
+		}
+		seeder.Close()
+	})
+}
+
+// Who is complete asks for nobody any more.
+func TestACompleteShareIsFound(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		_, source := random(contentLength)
+		seeder := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		if _, err := seeder.Seed(source); err != nil {
+			t.Fatal(err)
+		}
+		line := hub.line()
+		leecher := newPeer(t, Config{Line: line, Connect: connect})
+		share, err := leecher.Get(source.info, newTarget(source.info))
+		if err != nil {
+			t.Fatal(err)
+		}
+		await(t, share)
+		hub.mu.Lock()
+		if hub.waiting[source.info.FullHash][line] || len(hub.seeds[source.info.FullHash]) != 2 {
+			t.Error("it still asks, or is not announced")
+		}
+		hub.mu.Unlock()
+		leecher.Close()
+		seeder.Close()
+	})
+}
+
+// More contents than fit over a link at a time wait for their turn, also behind one that is stopped.
+func TestContentsWaitForTheirTurn(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		gate := make(chan struct{})
+		seeder := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		leecher := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		var shares []*Share
+		for i := range 3 * maxFetched {
+			_, source := random(100_000 + i)
+			source.spoil = func(int, int64, []byte) error { <-gate; return nil }
+			if _, err := seeder.Seed(source); err != nil {
+				t.Fatal(err)
+			}
+			share, err := leecher.Get(source.info, newTarget(source.info))
+			if err != nil {
+				t.Fatal(err)
+			}
+			shares = append(shares, share)
+		}
+		synctest.Wait()
+		fetched := func() (running []*Share) {
+			for _, share := range shares {
+				if len(share.Status().Swarm.Peers) > 0 {
+					running = append(running, share)
+				}
+			}
+			return running
+		}
+		running := fetched()
+		if len(running) != maxFetched {
+			t.Errorf("%d contents are fetched at a time", len(running))
+		}
+		stopped := running[0]
+		stopped.Stop()
+		synctest.Wait()
+		if n := len(fetched()); n != maxFetched {
+			t.Errorf("%d contents are fetched after one was stopped", n)
+		}
+		began := time.Now()
+		close(gate)
+		for _, share := range shares {
+			if share != stopped {
+				await(t, share)
+			}
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the turns took %v", took)
+		}
+		leecher.Close()
+		seeder.Close()
 	})
 }
 

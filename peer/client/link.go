@@ -13,7 +13,13 @@ import (
 	"p2pcdn/common/mediation"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
+	"p2pcdn/peer/swarm"
 )
+
+// maxFetched is how many contents are fetched over a link at a time. With
+// [swarm.DefaultInFlight] each, in blocks of at least a leaf, they stay within
+// wire.MaxRequests, above which the other side refuses.
+const maxFetched = wire.MaxRequests * content.LeafLength / swarm.DefaultInFlight
 
 // link is a connection to a remote peer. It is also the connection's
 // [rtc.Handler]: what it hears there, it hands to the engine.
@@ -33,7 +39,7 @@ type link struct {
 	since    time.Time // when it last had a share, or opened
 	maxFrame int
 	shares   map[*Share]bool        // contents in common, each with this peer in its swarm
-	wanted   []*Share               // that are to join when it is open
+	wanted   []*Share               // that are to join when it is open and it is their turn
 	numbers  map[wire.Number]*Share // by the remote's content numbers; nil: it said that number, and we said goodbye
 }
 
@@ -83,8 +89,8 @@ func (c *Client) signalled(m mediation.Signal) {
 			l = nil
 		}
 		if l == nil {
-			if c.answered() >= c.config.MaxServe {
-				return
+			if c.answered() >= max(1, c.config.MaxConnections-c.config.MaxLeech) {
+				return // the rest is for those that we need
 			}
 			if l = c.newLink(m.PeerID, m.FullHash, false); l == nil {
 				return
@@ -118,14 +124,36 @@ func (l *link) Opened(maxFrame int) {
 		l.open, l.maxFrame, l.since = true, maxFrame, time.Now()
 		l.client.jobs++
 		go l.upload()
-		wanted := l.wanted
-		l.wanted = nil
-		for _, share := range wanted {
-			if !share.state.over() {
-				l.join(share)
-			}
-		}
+		l.admit()
 	})
+}
+
+// admit brings in the shares that want the peer and whose turn it is. A full share that
+// the peer called for is left out: its handshake will be answered by goodbye.
+func (l *link) admit() {
+	if !l.open || l.closing {
+		return
+	}
+	fetched := 0
+	for share := range l.shares {
+		if share.wants() {
+			fetched++
+		}
+	}
+	waiting := l.wanted
+	l.wanted = nil
+	for _, share := range waiting {
+		switch {
+		case share.state.over() || l.shares[share]:
+		case share.wants() && fetched >= maxFetched:
+			l.wanted = append(l.wanted, share)
+		case share.wants():
+			fetched++
+			l.join(share)
+		case !l.offerer && !share.full():
+			l.join(share)
+		}
+	}
 }
 
 // Frame implements [rtc.Handler].
@@ -191,6 +219,10 @@ func (l *link) handshake(f wire.Handshake) {
 		return
 	}
 	if !l.shares[share] {
+		if share.full() {
+			l.send(wire.Goodbye{FullHash: f.FullHash, Reason: wire.ReasonOverloaded})
+			return
+		}
 		l.join(share)
 	}
 	if l.shares[share] { // it may be banned
@@ -207,6 +239,7 @@ func (l *link) deliver(share *Share, frame wire.Frame) {
 // join brings the peer into the share's swarm.
 func (l *link) join(share *Share) {
 	l.shares[share], share.links[l] = true, true
+	l.wanted = slices.DeleteFunc(l.wanted, func(other *Share) bool { return other == share })
 	share.mark(PhaseConnected)
 	share.swarm.Connected(l.id, l.maxFrame, time.Now())
 	share.act()
@@ -223,6 +256,7 @@ func (l *link) part(share *Share) {
 			l.numbers[number] = nil
 		}
 	}
+	l.admit()
 }
 
 // send queues a frame. A connection that cannot take it is closing: its end is told by Closed.

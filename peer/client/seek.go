@@ -60,7 +60,7 @@ func (s *Share) seek(now time.Time) {
 		return
 	}
 	s.order = slices.DeleteFunc(s.order, func(id ident.PeerID) bool { return s.known[id] == nil })
-	room := s.client.config.MaxLeech - len(s.links) - s.connecting()
+	room := s.client.config.MaxLeech - s.leeching() - s.connecting()
 	for _, id := range s.order {
 		if room <= 0 {
 			return
@@ -69,6 +69,33 @@ func (s *Share) seek(now time.Time) {
 			room--
 		}
 	}
+}
+
+// leeching is how many peers there are to fetch from: those that we connected to, and
+// those that came and have something. Who came with nothing leaves room for others.
+func (s *Share) leeching() int {
+	useful, n := s.useful(), 0
+	for l := range s.links {
+		if l.offerer || useful[l.id] {
+			n++
+		}
+	}
+	return n
+}
+
+// fetching is how many peers have, or may soon have, what we lack.
+func (s *Share) fetching() int { return len(s.useful()) }
+
+// useful returns the peers that were asked for something, or have more than we do, and answer.
+func (s *Share) useful() map[ident.PeerID]bool {
+	status := s.swarm.Status()
+	useful := make(map[ident.PeerID]bool)
+	for _, peer := range status.Peers {
+		if !peer.Silent && (peer.Owes > 0 || peer.Pieces > status.Have) {
+			useful[peer.ID] = true
+		}
+	}
+	return useful
 }
 
 // meet brings the share together with a peer, over the link that there is or a new
@@ -82,21 +109,20 @@ func (s *Share) meet(id ident.PeerID) bool {
 		}
 		l.wanted = append(l.wanted, s)
 		s.mark(PhaseConnecting)
-	case l.open && !s.links[l]:
-		l.join(s)
-	case !l.open && !slices.Contains(l.wanted, s):
+	case !s.links[l] && !slices.Contains(l.wanted, s):
 		l.wanted = append(l.wanted, s)
+		l.admit()
 	default:
 		return false
 	}
 	return true
 }
 
-// connecting is how many links are being set up for the share.
+// connecting is how many links are being set up for the share, or are there and let it wait for its turn.
 func (s *Share) connecting() int {
 	n := 0
 	for _, l := range s.client.links {
-		if !l.open && slices.Contains(l.wanted, s) {
+		if slices.Contains(l.wanted, s) {
 			n++
 		}
 	}

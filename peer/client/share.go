@@ -151,6 +151,9 @@ func (s *Share) wants() bool {
 	return s.target != nil && !s.state.over() && !s.swarm.Complete()
 }
 
+// full reports whether peers that come for the content are sent away.
+func (s *Share) full() bool { return len(s.links) >= s.client.config.MaxServe }
+
 // Wait returns nil once the share is complete, and the reason when it failed or
 // was stopped. A source is never complete. ctx ends the waiting, not the share.
 func (s *Share) Wait(ctx context.Context) error {
@@ -272,7 +275,11 @@ func (s *Share) perform(action swarm.Action) {
 		s.info = a.Info
 		c.config.Observe(Described{s, a.Info})
 	case swarm.Complete:
+		c.config.Line.Found(s.info.FullHash)
 		c.job(s.target.Commit, s.committed)
+		for l := range s.links {
+			l.admit() // what waited for its turn
+		}
 	}
 }
 
@@ -381,7 +388,7 @@ func (s *Share) tick(now time.Time) {
 		s.sayAnnounce() // the message, or its answer, was dropped by a busy mediator
 	}
 	if s.wants() {
-		if len(s.links) == 0 && now.Sub(s.asked) >= again {
+		if s.fetching() == 0 && now.Sub(s.asked) >= again {
 			s.ask()
 		}
 		s.seek(now)
