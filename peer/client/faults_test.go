@@ -423,6 +423,56 @@ func TestIdleLeechersDoNotStopADownload(t *testing.T) {
 	})
 }
 
+// Peers that were found and are of no use make room for those that come later.
+func TestUselessPeersMakeRoom(t *testing.T) {
+	for name, greeting := range map[string]wire.Frame{
+		"they have nothing": wire.HaveNone{Number: 9},
+		"they are silent":   wire.HaveAll{Number: 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+				data, source := random(contentLength)
+				var idle []*stranger
+				for range 12 {
+					s := newStranger(hub.line(), connect, func(l *strangerLink, frame wire.Frame) {
+						if _, is := frame.(wire.Handshake); is {
+							l.send(hello(source.info, 9), greeting)
+						}
+					}).start()
+					s.line.Announce(source.info.FullHash)
+					idle = append(idle, s)
+				}
+				leecher := newPeer(t, Config{Line: hub.line(), Connect: connect})
+				target := newTarget(source.info)
+				share, err := leecher.Get(source.info, target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second) // of the bubble
+				if s := share.Status(); len(s.Swarm.Peers) != 8 {
+					t.Fatalf("%d peers", len(s.Swarm.Peers))
+				}
+				seeder := newPeer(t, Config{Line: hub.line(), Connect: connect})
+				if _, err := seeder.Seed(source); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+				defer cancel()
+				if err := share.Wait(ctx); err != nil {
+					t.Errorf("%v; %d pieces", err, share.Status().Swarm.Have)
+				} else if !target.holds(data) {
+					t.Error("another content arrived")
+				}
+				leecher.Close()
+				seeder.Close()
+				for _, s := range idle {
+					s.end()
+				}
+			})
+		})
+	}
+}
+
 // A new line knows nothing of what the last one confirmed.
 func TestANewLineIsAnnouncedTo(t *testing.T) {
 	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {

@@ -25,6 +25,9 @@ type known struct {
 	notYet time.Time // it is not tried before
 }
 
+// due reports whether the peer may be tried.
+func (k *known) due(now time.Time) bool { return !k.banned && !now.Before(k.notYet) }
+
 // wait puts the next attempt off.
 func (k *known) wait(now time.Time) {
 	k.notYet = now.Add(min(lastWait, firstWait<<min(k.failed, 8)))
@@ -60,13 +63,36 @@ func (s *Share) seek(now time.Time) {
 		return
 	}
 	s.order = slices.DeleteFunc(s.order, func(id ident.PeerID) bool { return s.known[id] == nil })
-	room := s.client.config.MaxLeech - s.leeching() - s.connecting()
+	// Those that were tried least come first, so that everybody gets a turn.
+	slices.SortStableFunc(s.order, func(a, b ident.PeerID) int { return s.known[a].failed - s.known[b].failed })
+	room := s.room()
 	for _, id := range s.order {
 		if room <= 0 {
 			return
 		}
-		if k := s.known[id]; !k.banned && !now.Before(k.notYet) && s.meet(id) {
+		if s.known[id].due(now) && s.meet(id) {
 			room--
+		}
+	}
+}
+
+// room is how many more peers are wanted.
+func (s *Share) room() int { return s.client.config.MaxLeech - s.leeching() - s.connecting() }
+
+// makeRoom leaves one of the peers that we connected to, none of which is of use now,
+// if there is no room for another one that could be tried.
+func (s *Share) makeRoom(now time.Time) {
+	untried := func(id ident.PeerID) bool {
+		k := s.known[id]
+		return k != nil && k.due(now) && s.client.links[id] == nil
+	}
+	if s.room() > 0 || !slices.ContainsFunc(s.order, untried) {
+		return
+	}
+	for _, id := range s.order {
+		if l := s.client.links[id]; l != nil && l.offerer && s.links[l] && len(l.shares)+len(l.wanted) == 1 {
+			l.close(nil)
+			return
 		}
 	}
 }

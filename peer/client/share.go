@@ -390,6 +390,7 @@ func (s *Share) tick(now time.Time) {
 	if s.wants() {
 		if s.fetching() == 0 && now.Sub(s.asked) >= again {
 			s.ask()
+			s.makeRoom(now)
 		}
 		s.seek(now)
 		s.look()
