@@ -43,6 +43,8 @@ func TestWrongArguments(t *testing.T) {
 		{"0 0 --log-level loud", "--log-level must be"},
 		{"0 0 --ice-server http://x", "--ice-server must be"},
 		{"0 0 --ice-server turn:x,user", "--ice-server must be"},
+		{"0 0" + strings.Repeat(" --ice-server stun:x:1", 17), "ICE servers"},
+		{"0 0 --ice-server stun:" + strings.Repeat("x", 2000), "ICE servers"},
 	} {
 		code, stdout, stderr := command(t, strings.Fields(test.args)...)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, test.message) || !strings.Contains(stderr, "--help") {

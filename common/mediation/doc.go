@@ -85,7 +85,7 @@
 // announce says that the peer seeds the content, wholly or in part. announced
 // follows once the announce is stored in the DHT, so that any mediator finds it;
 // if that fails, the error announce_failed comes first and the mediator keeps trying.
-// Announcing twice is answered twice and changes nothing.
+// Announcing again changes nothing; announced follows at once where the announce is stored.
 //
 // finish ends both the announce and the interest. A closed connection does the
 // same for all contents of the peer. It is right also where there is nothing to end.
@@ -99,7 +99,11 @@
 // further peers messages on the same stream, of seeders that announce later, for
 // as long as the stream lives or until finish. signal carries the receiver in peer_id and the sender in
 // sender_id. A signal that cannot be delivered is answered with error
-// peer_not_found, with full_hash, peer_id and sender_id of the signal.
+// peer_not_found, or overloaded where the receiver has too many waiting, with
+// full_hash, peer_id and sender_id of the signal; other errors are not passed on
+// to peers. Where several mediators name one peer, signals go to each of them, and
+// peer_not_found counts when the last of them said it: a mediator that names
+// others' peers takes nobody's place.
 //
 // # signal_data
 //
@@ -112,8 +116,10 @@
 //
 // Whatever is wrong is answered with error and one of the codes below, and leaves the
 // connection as it was. The mediator closes the connection, after the error,
-// only for handshake_timeout, message_too_big, too_many_errors, slow_reader and
-// going_away; the WebSocket's close status and reason say the same. A peer that
+// only for handshake_timeout, message_too_big, too_many_errors and going_away, and,
+// without one, for slow_reader and overloaded (no place for another peer); the
+// WebSocket's close status and reason say the same. What is dropped with
+// rate_limited is not kept: the peer says it again later. A peer that
 // does not know a code treats it as an error about the named content or peer,
 // and stays connected.
 //

@@ -59,8 +59,8 @@ const (
 	CodeTooManyLookups     ErrorCode = "too_many_lookups"    // the peer waits for as many contents as it may
 	CodeAnnounceFailed     ErrorCode = "announce_failed"     // the DHT did not take the announce; it is tried again
 	CodeRateLimited        ErrorCode = "rate_limited"        // too many messages; this one was dropped
-	CodeTooManyErrors      ErrorCode = "too_many_errors"     // nothing but wrong messages; the connection is closed
+	CodeTooManyErrors      ErrorCode = "too_many_errors"     // nothing but malformed messages for a while; the connection is closed
 	CodeSlowReader         ErrorCode = "slow_reader"         // the peer does not read what it asked for; the connection is closed
 	CodeGoingAway          ErrorCode = "going_away"          // the mediator shuts down; the connection is closed
-	CodeOverloaded         ErrorCode = "overloaded"          // the mediator has no room for this now
+	CodeOverloaded         ErrorCode = "overloaded"          // the mediator, or the receiver of a signal, has no room for this now
 )

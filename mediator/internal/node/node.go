@@ -70,6 +70,10 @@ func (c Config) Validate() error {
 	if c.Listen != "" && net.ParseIP(c.Listen) == nil {
 		return fmt.Errorf("the address to listen on must be an IP address, not %q", c.Listen)
 	}
+	established := mediation.Encode(mediation.Established{ICEServers: c.ICEServers})
+	if _, err := mediation.Decode(established); err != nil {
+		return fmt.Errorf("these ICE servers cannot be told to peers: %w", err)
+	}
 	for _, text := range c.Bootstrap {
 		if _, err := discovery.ParseBootstrap(text); err != nil {
 			return err

@@ -327,35 +327,41 @@ func TestHostileMediator(t *testing.T) {
 		return frame(`{"type":"handshake","connection_type":"replication","peer_id":"` + id + `"}`)
 	}
 	us := hostile.ID().String()
-	for name, send := range map[string][]byte{
-		"silence":            nil,
-		"no length":          {0, 0},
-		"a huge length":      {0xff, 0xff, 0xff, 0xff, 'x'},
-		"no JSON":            frame("hello"),
-		"no handshake":       frame(`{"type":"get_peers","full_hash":"` + hashOf(1).String() + `"}`),
-		"another's id":       hello(nodes[1].ID().String()),
-		"a peer's handshake": frame(`{"type":"handshake","connection_type":"mediation","peer_id":"` + seeder.id.String() + `"}`),
-		"nonsense after":     append(hello(us), frame("hello")...),
-		"an announce after":  append(hello(us), frame(`{"type":"announce","full_hash":"`+hashOf(1).String()+`"}`)...),
-		"a forged sender":    append(hello(us), mustFrame(mediation.Signal{FullHash: hashOf(1), PeerID: seeder.id, SenderID: seeder.id, SignalData: "x"})...),
-		"a signal to nobody": append(hello(us), mustFrame(mediation.Signal{FullHash: hashOf(1), PeerID: ident.PeerID{7}, SenderID: ident.PeerID{8}, SignalData: "x"})...),
-		"cut short":          append(hello(us), 0, 0, 1, 0, '{'),
+	nobody := ident.PeerID{7}
+	for _, test := range []struct {
+		name   string
+		send   []byte
+		answer string // part of it; "": the stream is ended without one
+	}{
+		{"silence", nil, ""},
+		{"no length", []byte{0, 0}, ""},
+		{"a huge length", []byte{0xff, 0xff, 0xff, 0xff, 'x'}, string(mediation.CodeMessageTooBig)},
+		{"no JSON", frame("hello"), string(mediation.CodeBadMessage)},
+		{"no handshake", mustFrame(mediation.GetPeers{FullHash: hashOf(1)}), string(mediation.CodeHandshakeRequired)},
+		{"another's id", hello(nodes[1].ID().String()), string(mediation.CodeReplicationRefused)},
+		{"a peer's handshake", mustFrame(mediation.Handshake{PeerID: nobody}), string(mediation.CodeHandshakeRequired)},
+		{"nonsense after", append(hello(us), frame("hello")...), string(mediation.CodeBadMessage)},
+		{"an announce after", append(hello(us), mustFrame(mediation.Announce{FullHash: hashOf(1)})...), string(mediation.CodeUnexpectedType)},
+		{"a forged sender", append(hello(us), mustFrame(mediation.Signal{FullHash: hashOf(1), PeerID: seeder.id, SenderID: seeder.id, SignalData: "x"})...), string(mediation.CodeBadPeerID)},
+		{"a signal to nobody", append(hello(us), mustFrame(mediation.Signal{FullHash: hashOf(1), PeerID: nobody, SenderID: ident.PeerID{8}, SignalData: "x"})...), string(mediation.CodePeerNotFound)},
+		{"cut short", append(hello(us), 0, 0, 1, 0, '{'), "established"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			answers := tell(t, hostile, address.ID, send)
-			t.Logf("answered by %q", answers)
-			if strings.Contains(answers, seeder.id.String()) {
-				t.Error("a stranger without a handshake was told of peers")
+		t.Run(test.name, func(t *testing.T) {
+			if answer := tell(t, hostile, address.ID, test.send, test.answer); !strings.Contains(answer, test.answer) {
+				t.Errorf("answered by %q instead of %s", answer, test.answer)
 			}
 		})
+	}
+	if len(seeder.got) != 0 {
+		t.Error("a stranger reached a peer")
 	}
 	leecher.finds(hashOf(1), seeder)
 	exchangeSignals(t, seeder, leecher)
 }
 
 // tell opens a mediation stream, says something, and returns what is answered
-// until this side has closed and the other is done.
-func tell(t *testing.T, from host.Host, to libp2ppeer.ID, what []byte) string {
+// until that holds the expected part, or the stream ends.
+func tell(t *testing.T, from host.Host, to libp2ppeer.ID, what []byte, expected string) string {
 	t.Helper()
 	stream, err := from.NewStream(network.WithNoDial(t.Context(), "connected above"), to, mediation.StreamProtocol)
 	if err != nil {
@@ -366,9 +372,19 @@ func tell(t *testing.T, from host.Host, to libp2ppeer.ID, what []byte) string {
 	if _, err := stream.Write(what); err != nil {
 		t.Fatal(err)
 	}
-	_ = stream.CloseWrite()
-	answers, _ := io.ReadAll(io.LimitReader(stream, 1<<20)) // a reset is a right answer, too
-	return string(answers)
+	if expected == "" {
+		_ = stream.CloseWrite()
+	}
+	var answer strings.Builder
+	buffer := make([]byte, 4096)
+	for expected == "" || !strings.Contains(answer.String(), expected) {
+		n, err := stream.Read(buffer)
+		answer.Write(buffer[:n])
+		if err != nil { // a reset is a right end, too
+			break
+		}
+	}
+	return answer.String()
 }
 
 func frame(text string) []byte {

@@ -4,6 +4,7 @@
 package registry
 
 import (
+	"maps"
 	"slices"
 
 	"p2pcdn/common/content"
@@ -35,6 +36,7 @@ type swarm struct {
 // waiter is a peer that asked for the seeders.
 type waiter struct {
 	told map[ident.PeerID]struct{} // whom it was told of since it asked last
+	from map[ident.MediatorID]int  // how many of them were another mediator's; nil while there are none
 }
 
 // New returns an empty registry.
@@ -144,6 +146,15 @@ func (r *Registry[C]) Seeds(id ident.PeerID, hash content.FullHash) (count int, 
 	return count, this
 }
 
+// Seeding returns what a peer seeds, in no order.
+func (r *Registry[C]) Seeding(id ident.PeerID) []content.FullHash {
+	p := r.peers[id]
+	if p == nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(p.seeds))
+}
+
 // Seeders returns who seeds a content here, oldest first. It is valid until the
 // next call and must not be changed.
 func (r *Registry[C]) Seeders(hash content.FullHash) []ident.PeerID {
@@ -207,6 +218,25 @@ func (r *Registry[C]) Waiters(hash content.FullHash) []ident.PeerID {
 // Tell returns those of the peers that the waiter was not told of yet, itself left
 // out, so many that it is told of limit in all; and remembers that it was told.
 func (r *Registry[C]) Tell(id ident.PeerID, hash content.FullHash, peers []ident.PeerID, limit int) (news []ident.PeerID) {
+	return r.tell(id, hash, peers, limit, func() {})
+}
+
+// TellFrom is Tell for peers that another mediator named: at most fromLimit of
+// its peers are told, so that it cannot crowd the others' out.
+func (r *Registry[C]) TellFrom(mediator ident.MediatorID, id ident.PeerID, hash content.FullHash, peers []ident.PeerID, limit, fromLimit int) (news []ident.PeerID) {
+	s := r.swarms[hash]
+	if s == nil || s.waiters[id] == nil {
+		return nil
+	}
+	w := s.waiters[id]
+	if w.from == nil {
+		w.from = make(map[ident.MediatorID]int)
+	}
+	limit = min(limit, len(w.told)+max(0, fromLimit-w.from[mediator]))
+	return r.tell(id, hash, peers, limit, func() { w.from[mediator]++ })
+}
+
+func (r *Registry[C]) tell(id ident.PeerID, hash content.FullHash, peers []ident.PeerID, limit int, count func()) (news []ident.PeerID) {
 	s := r.swarms[hash]
 	if s == nil || s.waiters[id] == nil {
 		return nil
@@ -216,6 +246,7 @@ func (r *Registry[C]) Tell(id ident.PeerID, hash content.FullHash, peers []ident
 		if _, known := told[other]; !known && other != id && len(told) < limit {
 			told[other] = struct{}{}
 			news = append(news, other)
+			count()
 		}
 	}
 	return news

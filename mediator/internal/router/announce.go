@@ -1,6 +1,7 @@
 package router
 
 import (
+	"container/list"
 	"time"
 
 	"p2pcdn/common/content"
@@ -18,13 +19,14 @@ const (
 // operation at a time brings the one to the other, so that a finish never
 // overtakes an announce.
 type announce struct {
-	wanted  bool                      // a peer here seeds the content
-	stored  bool                      // the record can be found
-	touched bool                      // an announce was begun, so that there may be something to withdraw
-	busy    bool                      // an operation runs or waits for its place
-	asking  map[ident.PeerID]struct{} // who is to be told announced
-	delay   time.Duration             // until the next try
-	retry   *time.Timer               // nil while none is set
+	wanted  bool                  // a peer here seeds the content
+	stored  bool                  // the record can be found
+	touched bool                  // an announce was begun, so that there may be something to withdraw
+	busy    bool                  // an operation runs or waits for its place
+	place   *list.Element         // in the queue, of an announce that waits there; else nil
+	asking  map[ident.PeerID]bool // who is to be told announced; true once it was told announce_failed
+	delay   time.Duration         // until the next try
+	retry   *time.Timer           // nil while none is set
 }
 
 func (a *announce) stopRetry() {
@@ -44,7 +46,7 @@ func (r *Router) announce(p *Peer, hash content.FullHash) *mediation.Error {
 	}
 	a := r.announces[hash]
 	if a == nil {
-		a = &announce{asking: make(map[ident.PeerID]struct{}), delay: firstRetry}
+		a = &announce{asking: make(map[ident.PeerID]bool), delay: firstRetry}
 		r.announces[hash] = a
 	}
 	a.wanted = true
@@ -52,8 +54,12 @@ func (r *Router) announce(p *Peer, hash content.FullHash) *mediation.Error {
 		p.conn.Send(mediation.Announced{FullHash: hash})
 		return nil
 	}
-	a.asking[p.id] = struct{}{}
-	r.settle(hash, a)
+	if _, asking := a.asking[p.id]; !asking {
+		a.asking[p.id] = false
+	}
+	if a.retry == nil { // else it has just failed, and is tried again soon
+		r.settle(hash, a)
+	}
 	return nil
 }
 
@@ -62,6 +68,10 @@ func (r *Router) withdraw(hash content.FullHash) {
 	if a := r.announces[hash]; a != nil {
 		a.wanted = false
 		clear(a.asking)
+		if a.place != nil { // it was not even begun
+			r.drop(a.place)
+			a.place, a.busy = nil, false
+		}
 		r.settle(hash, a)
 	}
 }
@@ -75,11 +85,14 @@ func (r *Router) settle(hash content.FullHash, a *announce) {
 	a.stopRetry()
 	switch {
 	case a.wanted && !a.stored:
-		a.busy, a.touched = true, true
-		r.run(func() { r.store(hash, a) })
+		a.busy = true
+		a.place = r.enqueue(operation{
+			begin: func() { a.place, a.touched = nil, true },
+			run:   func() { r.store(hash, a) },
+		})
 	case !a.wanted && a.touched:
 		a.busy, a.stored = true, false
-		r.run(func() { r.unstore(hash, a) })
+		r.enqueue(operation{begin: func() {}, run: func() { r.unstore(hash, a) }})
 	case !a.wanted:
 		delete(r.announces, hash)
 	}
@@ -95,14 +108,21 @@ func (r *Router) store(hash content.FullHash, a *announce) {
 	}
 	if err == nil {
 		a.stored, a.delay = true, firstRetry
-		r.tellAsking(a, mediation.Announced{FullHash: hash})
+		for id := range a.asking {
+			r.send(id, mediation.Announced{FullHash: hash})
+		}
 		clear(a.asking)
 		r.settle(hash, a) // it may be unwanted by now
 		return
 	}
 	if a.delay == firstRetry { // told once, not at every try
 		r.Logger.Warn("the announce could not be stored, trying again", "content", hash.Short(), "error", err)
-		r.tellAsking(a, (&mediation.Error{Code: mediation.CodeAnnounceFailed, Message: "the announce could not be stored yet; it is tried again"}).About(hash))
+	}
+	for id, told := range a.asking {
+		if !told {
+			a.asking[id] = true
+			r.send(id, (&mediation.Error{Code: mediation.CodeAnnounceFailed, Message: "the announce could not be stored yet; it is tried again"}).About(hash))
+		}
 	}
 	if !a.wanted {
 		r.settle(hash, a)
@@ -112,18 +132,17 @@ func (r *Router) store(hash content.FullHash, a *announce) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if !r.closed && r.announces[hash] == a {
+			a.retry = nil
 			r.settle(hash, a)
 		}
 	})
 	a.delay = min(2*a.delay, lastRetry)
 }
 
-// tellAsking sends a message to everybody who waits to be told announced. mu is held.
-func (r *Router) tellAsking(a *announce, message mediation.Message) {
-	for id := range a.asking {
-		if conn, here := r.registry.Conn(id); here {
-			conn.Send(message)
-		}
+// send tells a peer something that it asked for, if it is still here. mu is held.
+func (r *Router) send(id ident.PeerID, message mediation.Message) {
+	if conn, here := r.registry.Conn(id); here {
+		conn.Send(message)
 	}
 }
 

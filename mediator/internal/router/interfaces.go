@@ -38,10 +38,14 @@ type Relay interface {
 	Send(to ident.MediatorID, message mediation.Message)
 }
 
-// Conn is a peer's connection, as the router sees it.
+// Conn is a peer's connection, as the router sees it. Its methods never block and
+// may be called from any goroutine; after the connection closed, messages are dropped.
 type Conn interface {
-	// Send queues the message for the peer and never blocks; it may be called
-	// from any goroutine. After the connection closed, or where its queue is
-	// full (it then closes as a slow reader), the message is dropped.
+	// Send queues what the peer asked for. Where its queue is full it does not
+	// read what it asks for, and is cut off as a slow reader.
 	Send(message mediation.Message)
+
+	// Offer queues what somebody else wants to tell the peer, unless half of the
+	// queue is in use already: strangers must not be able to have a peer cut off.
+	Offer(message mediation.Message) (taken bool)
 }

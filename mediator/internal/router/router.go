@@ -10,8 +10,9 @@
 // seeders, each is asked over a stream, and what it answers is remembered as the route to its
 // peers. What came from a mediator is delivered here or refused, never forwarded.
 //
-// Three files, three concerns: router.go the peers, their signals and the routes;
-// announce.go what stands in the DHT; search.go who waits for whom.
+// A file a concern: router.go the peers and their signals; routes.go how the
+// peers of other mediators are reached; announce.go what stands in the DHT;
+// search.go who waits for whom.
 //
 // Nothing in here blocks: every method decides under one lock and returns. What
 // takes time, the DHT, runs in goroutines of its own, bounded by
@@ -19,11 +20,10 @@
 package router
 
 import (
+	"container/list"
 	"context"
 	"log/slog"
 	"sync"
-
-	lru "github.com/hashicorp/golang-lru/v2"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
@@ -47,9 +47,9 @@ const (
 	// DefaultMaxSubscriptions is how many contents another mediator may wait for.
 	DefaultMaxSubscriptions = 16384
 
-	// DefaultMaxRoutes is how many peers of other mediators are remembered, the
-	// least recently used forgotten first. A route takes about 200 bytes.
-	DefaultMaxRoutes = 65536
+	// DefaultMaxRoutes is how many peers of one other mediator are remembered, the
+	// least recently used forgotten first. A route takes about 300 bytes.
+	DefaultMaxRoutes = 4096
 
 	// DefaultConcurrency is how many DHT operations run together. Each talks to
 	// up to ten mediators at a time.
@@ -74,7 +74,7 @@ type Config struct {
 	MaxLookups       int // contents per peer
 	MaxNamed         int // peers per get_peers
 	MaxSubscriptions int // contents per remote mediator
-	MaxRoutes        int // peers of other mediators
+	MaxRoutes        int // peers per remote mediator
 	Concurrency      int // DHT operations at a time
 }
 
@@ -83,16 +83,22 @@ type Router struct {
 	Config
 	ctx    context.Context // ends with Close; every DHT operation is under it
 	cancel context.CancelFunc
-	work   sync.WaitGroup // DHT operations and timers that run
+	work   sync.WaitGroup // DHT operations that run
 
 	mu        sync.Mutex // guards everything below
 	registry  *registry.Registry[Conn]
-	routes    *lru.Cache[ident.PeerID, ident.MediatorID] // peers of other mediators
-	announces map[content.FullHash]*announce             // bounded by what the peers may announce
-	searches  map[content.FullHash]*search               // bounded by what the peers may wait for
-	queue     []func()                                   // DHT operations that wait for a place; at most one per announce and search
-	running   int                                        // DHT operations that run
+	routes    *routes
+	announces map[content.FullHash]*announce // bounded by what the peers may announce, and what is being withdrawn
+	searches  map[content.FullHash]*search   // bounded by what the peers may wait for
+	queue     *list.List                     // of operation: those that wait for a place, at most one per announce and search
+	running   int                            // DHT operations that run
 	closed    bool
+}
+
+// operation is something that the DHT is asked to do.
+type operation struct {
+	begin func() // called with the lock held, when it has its place
+	run   func() // called without
 }
 
 // New returns a router; Close ends it.
@@ -108,12 +114,8 @@ func New(config Config) *Router {
 	defaults(&config.MaxSubscriptions, DefaultMaxSubscriptions)
 	defaults(&config.MaxRoutes, DefaultMaxRoutes)
 	defaults(&config.Concurrency, DefaultConcurrency)
-	routes, err := lru.New[ident.PeerID, ident.MediatorID](config.MaxRoutes)
-	if err != nil { // only for a size below one
-		panic(err)
-	}
 	r := &Router{
-		Config: config, registry: registry.New[Conn](), routes: routes,
+		Config: config, registry: registry.New[Conn](), routes: newRoutes(config.MaxRoutes), queue: list.New(),
 		announces: make(map[content.FullHash]*announce), searches: make(map[content.FullHash]*search),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -125,7 +127,7 @@ func New(config Config) *Router {
 func (r *Router) Close() {
 	r.mu.Lock()
 	r.closed = true
-	r.queue = nil
+	r.queue.Init()
 	for _, s := range r.searches {
 		s.stop()
 	}
@@ -144,34 +146,43 @@ func (r *Router) Counts() registry.Counts {
 	return r.registry.Counts()
 }
 
-// run runs a DHT operation in a goroutine of its own, when there is a place. mu is held.
-func (r *Router) run(operation func()) {
+// enqueue begins an operation, in a goroutine of its own, when there is a place
+// for it. Until it has begun it can be taken back: see drop. mu is held.
+func (r *Router) enqueue(o operation) (place *list.Element) {
 	if r.closed {
-		return
-	}
-	if r.running == r.Concurrency {
-		r.queue = append(r.queue, operation)
-		return
-	}
-	r.running++
-	r.work.Go(func() {
-		for operation != nil {
-			operation()
-			operation = r.nextOperation()
-		}
-	})
-}
-
-func (r *Router) nextOperation() func() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.queue) == 0 {
-		r.running--
 		return nil
 	}
-	next := r.queue[0]
-	r.queue = r.queue[1:]
-	return next
+	if r.running == r.Concurrency {
+		return r.queue.PushBack(o)
+	}
+	r.running++
+	o.begin()
+	r.work.Go(func() {
+		for more := true; more; o, more = r.next() {
+			o.run()
+		}
+	})
+	return nil
+}
+
+// drop takes back an operation that has not begun; nil is none. mu is held.
+func (r *Router) drop(place *list.Element) {
+	if place != nil {
+		r.queue.Remove(place)
+	}
+}
+
+func (r *Router) next() (o operation, more bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.queue.Front()
+	if first == nil {
+		r.running--
+		return operation{}, false
+	}
+	o = r.queue.Remove(first).(operation)
+	o.begin()
+	return o, true
 }
 
 // Peer is a peer's place in the router, from the moment its connection opens.
@@ -203,6 +214,9 @@ func (p *Peer) receive(message mediation.Message) *mediation.Error {
 	r := p.router
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return &mediation.Error{Code: mediation.CodeGoingAway, Message: "this mediator shuts down; connect to another one"}
+	}
 	if handshake, is := message.(mediation.Handshake); is {
 		return r.handshake(p, handshake)
 	}
@@ -249,6 +263,11 @@ func (p *Peer) Detach() {
 	if !p.Established() {
 		return
 	}
+	for _, hash := range r.registry.Seeding(p.id) {
+		if a := r.announces[hash]; a != nil {
+			delete(a.asking, p.id)
+		}
+	}
 	unseeded, unwaited := r.registry.Disconnect(p.id)
 	for _, hash := range unseeded {
 		r.withdraw(hash)
@@ -277,15 +296,25 @@ func (r *Router) signal(p *Peer, m mediation.Signal) *mediation.Error {
 		return (&mediation.Error{Code: mediation.CodeSignalToSelf, Message: "a signal to oneself"}).About(m.FullHash).With(m.PeerID)
 	}
 	if conn, here := r.registry.Conn(m.PeerID); here {
-		conn.Send(mediation.Signal{FullHash: m.FullHash, PeerID: p.id, SignalData: m.SignalData})
+		if !conn.Offer(mediation.Signal{FullHash: m.FullHash, PeerID: p.id, SignalData: m.SignalData}) {
+			return peerBusy(m)
+		}
 		return nil
 	}
-	if mediator, known := r.routes.Get(m.PeerID); known {
-		m.SenderID = p.id
+	m.SenderID = p.id
+	mediators := r.routes.get(m.PeerID)
+	for _, mediator := range mediators {
 		r.Relay.Send(mediator, m)
-		return nil
 	}
-	return peerNotFound(m)
+	if len(mediators) == 0 {
+		return peerNotFound(m)
+	}
+	return nil
+}
+
+func peerBusy(m mediation.Signal) *mediation.Error {
+	return (&mediation.Error{Code: mediation.CodeOverloaded, Message: "the receiver of the signal has too many waiting"}).
+		About(m.FullHash).With(m.PeerID)
 }
 
 func peerNotFound(m mediation.Signal) *mediation.Error {
@@ -319,43 +348,47 @@ func (r *Router) HandleMediator(from ident.MediatorID, message mediation.Message
 
 // remoteSignal delivers another mediator's signal, here or not at all. mu is held.
 func (r *Router) remoteSignal(from ident.MediatorID, m mediation.Signal) *mediation.Error {
-	_, ours := r.registry.Conn(m.SenderID)
-	route, known := r.routes.Get(m.SenderID)
-	if ours || m.SenderID.IsZero() || (known && route != from) {
-		return (&mediation.Error{Code: mediation.CodeBadPeerID, Message: "sender_id is no peer of the mediator that sent this"}).
-			About(m.FullHash).With(m.PeerID)
-	}
 	conn, here := r.registry.Conn(m.PeerID)
 	if !here {
 		return peerNotFound(m)
 	}
-	r.learn(m.SenderID, from)
-	conn.Send(mediation.Signal{FullHash: m.FullHash, PeerID: m.SenderID, SignalData: m.SignalData})
+	if _, ours := r.registry.Conn(m.SenderID); ours || m.SenderID.IsZero() || !r.routes.learn(m.SenderID, from) {
+		return (&mediation.Error{Code: mediation.CodeBadPeerID, Message: "sender_id is no peer of the mediator that sent this"}).
+			About(m.FullHash).With(m.PeerID)
+	}
+	if !conn.Offer(mediation.Signal{FullHash: m.FullHash, PeerID: m.SenderID, SignalData: m.SignalData}) {
+		return peerBusy(m)
+	}
 	return nil
 }
 
-// learn remembers through which mediator a peer is reached. The first to name it
-// is believed: an id is chosen at random for one connection and never moves, so
-// whoever names it later is mistaken or lies. mu is held.
-func (r *Router) learn(peer ident.PeerID, mediator ident.MediatorID) {
-	if _, known := r.routes.Get(peer); !known {
-		r.routes.Add(peer, mediator)
+// remoteError tells the peer whose signal it answers, if it answers one. An error
+// is never answered. mu is held.
+func (r *Router) remoteError(from ident.MediatorID, m *mediation.Error) {
+	_, here := r.registry.Conn(m.SenderID)
+	switch {
+	case here && m.Code == mediation.CodePeerNotFound && m.FullHash != nil:
+		r.unreachable(from, mediation.Signal{FullHash: *m.FullHash, PeerID: m.PeerID, SenderID: m.SenderID})
+	case here && m.Code == mediation.CodeOverloaded && m.FullHash != nil && r.routes.knows(m.PeerID, from):
+		r.offer(m.SenderID, peerBusy(mediation.Signal{FullHash: *m.FullHash, PeerID: m.PeerID}))
+	default:
+		r.Logger.Debug("another mediator says", "mediator", from.Short(), "code", m.Code, "message", m.Message)
 	}
 }
 
-// remoteError tells the peer whose signal it answers. An error is never answered. mu is held.
-func (r *Router) remoteError(from ident.MediatorID, m *mediation.Error) {
-	conn, here := r.registry.Conn(m.SenderID)
-	if !here {
-		r.Logger.Debug("another mediator says", "mediator", from.Short(), "code", m.Code, "message", m.Message)
-		return
+// unreachable forgets a route, and tells the sender of the signal if it was the
+// last one. mu is held.
+func (r *Router) unreachable(mediator ident.MediatorID, m mediation.Signal) {
+	if r.routes.forget(m.PeerID, mediator) {
+		r.offer(m.SenderID, peerNotFound(m))
 	}
-	if route, known := r.routes.Peek(m.PeerID); known && route == from && m.Code == mediation.CodePeerNotFound {
-		r.routes.Remove(m.PeerID)
+}
+
+// offer tells a peer something, if it is here and has room. mu is held.
+func (r *Router) offer(id ident.PeerID, message mediation.Message) {
+	if conn, here := r.registry.Conn(id); here {
+		conn.Offer(message)
 	}
-	told := *m
-	told.SenderID = ident.PeerID{}
-	conn.Send(&told)
 }
 
 // Undelivered says that a message could not be delivered to another mediator.
@@ -366,10 +399,7 @@ func (r *Router) Undelivered(to ident.MediatorID, message mediation.Message) {
 	case mediation.GetPeers:
 		r.unanswered(to, m.FullHash)
 	case mediation.Signal:
-		if conn, here := r.registry.Conn(m.SenderID); here {
-			r.routes.Remove(m.PeerID)
-			conn.Send(peerNotFound(m))
-		}
+		r.unreachable(to, m)
 	}
 }
 

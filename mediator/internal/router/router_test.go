@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
 	"p2pcdn/mediator/internal/registry"
@@ -356,7 +357,8 @@ func TestOneHop(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, w *world) {
 		far, sender := w.person(2, 1), w.person(0, 2)
 		middle := w.router(1)
-		middle.learn(far.id, mediatorID(2)) // it would know the way
+		middle.routes.learn(far.id, mediatorID(2)) // it would know the way
+		w.router(0).routes.learn(far.id, mediatorID(1))
 		middle.HandleMediator(mediatorID(0), mediation.Signal{FullHash: fullHash(1), PeerID: far.id, SenderID: sender.id, SignalData: "x"})
 		pass(time.Second)
 		far.expect()
@@ -376,7 +378,6 @@ func TestMediatorsAreNotBelievedEverything(t *testing.T) {
 		r, liar := w.router(1), mediatorID(2)
 
 		r.HandleMediator(liar, mediation.Signal{FullHash: fullHash(1), PeerID: victim.id, SenderID: friend.id, SignalData: "x"})
-		r.HandleMediator(liar, mediation.Signal{FullHash: fullHash(1), PeerID: victim.id, SenderID: far.id, SignalData: "x"})
 		r.HandleMediator(liar, mediation.Signal{FullHash: fullHash(1), PeerID: victim.id, SignalData: "x"})
 		r.HandleMediator(liar, peers(1, 9)) // nobody asked it
 		r.HandleMediator(liar, peers(5, 9)) // for a content that nobody waits for
@@ -486,10 +487,10 @@ func TestLimits(t *testing.T) {
 		if got := r.registry.Subscriptions(mediatorID(1)); got != 2 {
 			t.Errorf("a mediator waits for %d contents", got)
 		}
-		r.learn(peerID(50), mediatorID(1))
-		r.learn(peerID(51), mediatorID(1))
-		if r.routes.Len() != 1 {
-			t.Errorf("%d routes", r.routes.Len())
+		r.routes.learn(peerID(50), mediatorID(1))
+		r.routes.learn(peerID(51), mediatorID(1))
+		if len(r.routes.get(peerID(50))) != 0 || len(r.routes.get(peerID(51))) != 1 {
+			t.Errorf("routes of one mediator: %v, %v", r.routes.get(peerID(50)), r.routes.get(peerID(51)))
 		}
 	})
 }
@@ -513,8 +514,12 @@ func TestCrowdIsNamedInSeveralMessages(t *testing.T) {
 					named += got
 				}
 			}
-			if named != crowd {
-				t.Errorf("%d of %d peers were named", named, crowd)
+			want := crowd
+			if router != 0 { // of one other mediator
+				want = DefaultMaxNamed / 4
+			}
+			if named != want {
+				t.Errorf("%d of %d peers were named, not %d", named, crowd, want)
 			}
 		}
 	})
@@ -538,19 +543,250 @@ func TestOperationsAreBoundedAndNoneIsLost(t *testing.T) {
 	})
 }
 
-func TestLookupsOfAFloodAreRefused(t *testing.T) {
+func TestTooManyLookupsAreRefused(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, w *world) {
 		w.add(0, Config{Concurrency: 1})
-		p := w.person(0, 1)
-		for range maxQueue + 2 {
-			p.say(getPeers1)
-			p.say(finish1)
+		var last *person
+		for n := range maxQueue/DefaultMaxLookups + 1 {
+			last = w.person(0, byte(n+1))
+			for i := range DefaultMaxLookups {
+				last.say(mediation.GetPeers{FullHash: content.FullHash{0: byte(n + 1), 1: byte(i >> 8), 2: byte(i)}})
+			}
 		}
-		p.refused(mediation.CodeOverloaded)
-		pass(time.Duration(maxQueue) * w.lookup)
-		p.say(getPeers1)
+		refused := last.take()
+		if len(refused) == 0 {
+			t.Fatal("all were taken")
+		}
+		for _, message := range refused {
+			if err, is := message.(*mediation.Error); !is || err.Code != mediation.CodeOverloaded {
+				t.Fatalf("the last got %s", mediation.Encode(message))
+			}
+		}
+	})
+}
+
+// TestFloodOfOneLeavesOthersAlone: whatever one peer asks for and takes back is
+// not done, and nothing of it is left.
+func TestFloodOfOneLeavesOthersAlone(t *testing.T) {
+	bubble(t, 0, func(t *testing.T, w *world) {
+		r := w.add(0, Config{Concurrency: 4})
+		flood, other := w.person(0, 1), w.person(0, 2)
+		for n := range 3 * maxQueue {
+			hash := content.FullHash{0: 1, 1: byte(n >> 16), 2: byte(n >> 8), 3: byte(n)}
+			flood.say(mediation.Announce{FullHash: hash})
+			flood.say(mediation.GetPeers{FullHash: hash})
+			flood.say(mediation.Finish{FullHash: hash})
+		}
+		r.mu.Lock()
+		if r.queue.Len() > 0 || len(r.announces) > 4 || len(r.searches) > 0 {
+			t.Errorf("%d operations wait, %d announces, %d searches", r.queue.Len(), len(r.announces), len(r.searches))
+		}
+		r.mu.Unlock()
+		other.say(getPeers1)
+		pass(3 * w.lookup)
+		other.expect(peers(1))
+		flood.peer.Detach()
+		pass(time.Minute)
+		if len(r.announces) != 0 || len(w.calls) > 20 {
+			t.Errorf("%d announces left, %d calls of the DHT", len(r.announces), len(w.calls))
+		}
+	})
+}
+
+func TestAskingOftenAsksOthersNoMoreOften(t *testing.T) {
+	bubble(t, 13, func(t *testing.T, w *world) {
+		for n := range 13 {
+			if n > 0 {
+				w.records[fullHash(1)] = append(w.records[fullHash(1)], mediatorID(n))
+			}
+		}
+		p := w.person(0, 1)
+		const often, seconds = 1000, 2
+		for range often {
+			p.say(getPeers1)
+			pass(seconds * time.Second / often)
+		}
+		most := 12 * seconds * int(time.Second/roundPause) * 2
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		asked := 0
+		for _, message := range w.sent {
+			if message.Type() == "get_peers" {
+				asked++
+			}
+		}
+		if asked > most {
+			t.Errorf("%d get_peers of a peer became %d to 12 mediators, more than %d", often, asked, most)
+		}
+		if w.finds > seconds*int(time.Second/roundPause)+1 {
+			t.Errorf("the DHT was asked %d times", w.finds)
+		}
+	})
+}
+
+func TestSignalsCannotOverwhelmAPeer(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		busy, near := w.person(0, 1), w.person(0, 2)
+		busy.say(announce1)
 		pass(time.Second)
-		p.expect(peers(1))
+		far := w.person(1, 3)
+		far.say(getPeers1)
+		pass(time.Second)
+		far.expect(peers(1, 1))
+		busy.expect(announced1)
+		busy.mu.Lock()
+		busy.full = true
+		busy.mu.Unlock()
+		near.say(signal(1, "x"))
+		if err := near.refused(mediation.CodeOverloaded); err.PeerID != peerID(1) || *err.FullHash != fullHash(1) {
+			t.Errorf("the error is about %v", err.PeerID)
+		}
+		far.say(signal(1, "x"))
+		pass(time.Second)
+		far.refused(mediation.CodeOverloaded)
+		busy.say(getPeers1) // what it asks for itself it gets
+		near.say(announce1)
+		busy.expect(peers(1, 2))
+	})
+}
+
+func TestInterestIsEndedWithWhoeverWasAsked(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		w.person(0, 1).say(announce1)
+		pass(time.Second)
+		leecher := w.person(1, 2)
+		leecher.say(getPeers1)
+		pass(w.lookup + time.Millisecond) // the question is on its way
+		leecher.peer.Detach()
+		pass(time.Minute)
+		if got := w.router(0).registry.Subscriptions(mediatorID(1)); got != 0 {
+			t.Errorf("%d subscriptions are left", got)
+		}
+	})
+}
+
+func TestWhatWasToldAndNotHeardIsFoundLater(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		w.person(0, 1).say(announce1)
+		pass(time.Second)
+		leecher := w.person(1, 2)
+		leecher.say(getPeers1)
+		pass(time.Second)
+		leecher.expect(peers(1, 1))
+		r := w.router(0)
+		r.mu.Lock()
+		relay := r.Relay
+		r.Relay = full{r}
+		r.mu.Unlock()
+		w.person(0, 3).say(announce1)
+		pass(time.Second)
+		r.mu.Lock()
+		r.Relay = relay
+		r.mu.Unlock()
+		leecher.expect()
+		pass(trustTime + foundPause)
+		leecher.expect(peers(1, 3))
+	})
+}
+
+// full is a relay whose queue is.
+type full struct{ router *Router }
+
+func (f full) Send(to ident.MediatorID, message mediation.Message) {
+	go f.router.Undelivered(to, message)
+}
+
+// TestMediatorThatLies names peers that it does not have.
+func TestMediatorThatLies(t *testing.T) {
+	lies := func(t *testing.T, before func(w *world, liar ident.MediatorID, r *Router)) {
+		bubble(t, 3, func(t *testing.T, w *world) {
+			seeder, leecher := w.person(0, 1), w.person(1, 2)
+			seeder.say(announce1)
+			pass(time.Second)
+			liar, r := mediatorID(2), w.router(1)
+			w.mu.Lock() // the liar is the first to be found
+			w.records[fullHash(1)] = append([]ident.MediatorID{liar}, w.records[fullHash(1)]...)
+			w.mu.Unlock()
+			leecher.say(getPeers1)
+			pass(w.lookup + time.Millisecond)
+			before(w, liar, r)
+			pass(time.Minute)
+			named := false
+			for _, message := range leecher.take() {
+				if m, is := message.(mediation.Peers); is {
+					named = named || slices.Contains(m.Peers, seeder.id)
+				}
+			}
+			if !named {
+				t.Error("the seeder was not named")
+			}
+			seeder.take()
+			leecher.say(signal(1, "offer"))
+			pass(time.Second)
+			seeder.expect(signal(2, "offer"))
+			seeder.say(signal(2, "answer"))
+			pass(time.Second)
+			leecher.expect(signal(1, "answer")) // and no error, though the liar did not have it
+		})
+	}
+	t.Run("claims another's peer", func(t *testing.T) {
+		lies(t, func(w *world, liar ident.MediatorID, r *Router) { r.HandleMediator(liar, peers(1, 1)) })
+	})
+	t.Run("names a crowd", func(t *testing.T) {
+		lies(t, func(w *world, liar ident.MediatorID, r *Router) {
+			for n := range 100 {
+				crowd := mediation.Peers{FullHash: fullHash(1)}
+				for i := range mediation.MaxPeers {
+					crowd.Peers = append(crowd.Peers, ident.PeerID{0: 1, 1: byte(n), 2: byte(i)})
+				}
+				r.HandleMediator(liar, crowd)
+			}
+		})
+	})
+}
+
+func TestMediatorsSpeakOnlyForThemselves(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		far, near := w.person(0, 1), w.person(1, 2)
+		far.say(announce1)
+		pass(time.Second)
+		near.say(getPeers1)
+		pass(time.Second)
+		near.expect(peers(1, 1))
+		hash, r, liar := fullHash(1), w.router(1), mediatorID(5)
+		for _, code := range []mediation.ErrorCode{mediation.CodePeerNotFound, mediation.CodeOverloaded, mediation.CodeGoingAway} {
+			r.HandleMediator(liar, &mediation.Error{Code: code, Message: "x", FullHash: &hash, PeerID: far.id, SenderID: near.id})
+		}
+		near.expect()
+		near.say(signal(1, "x"))
+		pass(time.Second)
+		far.take()
+		near.expect()
+	})
+}
+
+func TestEveryAnnouncerIsToldThatItFailed(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, w *world) {
+		w.fails = 4
+		first := w.person(0, 1)
+		first.say(announce1)
+		pass(2 * time.Second)
+		first.refused(mediation.CodeAnnounceFailed)
+		second, gone := w.person(0, 2), w.person(0, 3)
+		second.say(announce1)
+		gone.say(announce1)
+		gone.peer.Detach()
+		r := w.router(0)
+		r.mu.Lock()
+		if got := len(r.announces[fullHash(1)].asking); got != 2 {
+			t.Errorf("%d are asking", got)
+		}
+		r.mu.Unlock()
+		pass(3 * time.Second)
+		second.refused(mediation.CodeAnnounceFailed)
+		pass(time.Minute)
+		first.expect(announced1)
+		second.expect(announced1)
 	})
 }
 

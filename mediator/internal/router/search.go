@@ -1,6 +1,7 @@
 package router
 
 import (
+	"container/list"
 	"context"
 	"math/rand/v2"
 	"slices"
@@ -16,6 +17,11 @@ const (
 	// mediators that it found. Dialling a dead one takes up to five seconds.
 	roundTime = 10 * time.Second
 
+	// roundPause is the least time between the beginnings of two rounds, and
+	// between two get_peers to one mediator about one content: however often
+	// peers ask here, others are asked no more often.
+	roundPause = 250 * time.Millisecond
+
 	// The DHT is searched again for as long as a peer waits: after a second, then
 	// twice as long each time, up to 15 seconds while a waiting peer knows nobody:
 	// that is how late a seeder on a mediator that had none may be found. (A
@@ -24,6 +30,10 @@ const (
 	firstPause  = time.Second
 	searchPause = 15 * time.Second
 	foundPause  = 2 * time.Minute
+
+	// trustTime is how long a mediator is relied on to tell by itself of later
+	// seeders. Then it is asked again, in case that it told and was not heard.
+	trustTime = 4 * time.Minute
 )
 
 // search looks for the seeders of one content on other mediators, for all local
@@ -31,20 +41,42 @@ const (
 // DHT, ask the mediators that it names, pause.
 type search struct {
 	hash   content.FullHash
-	asked  map[ident.MediatorID]bool // mediators that were asked; true once they answered. Bounded by maxMediators
-	round  int                       // counts the rounds, so that what is late is known to be
-	inDHT  bool                      // the round's lookup runs or waits for its place
-	open   bool                      // the round is not over
-	cancel context.CancelFunc        // ends the round's lookup
-	timer  *time.Timer               // ends the round, or the pause
-	pause  time.Duration             // the next one
-	silent map[ident.PeerID]struct{} // who asked and is to be told when the round ends with nobody
+	others map[ident.MediatorID]*other // who was asked, ever; bounded by maxMediators
+	round  int                         // counts the rounds, so that what is late is known to be
+	began  time.Time                   // when the last round did
+	inDHT  bool                        // the round's lookup runs or waits for its place
+	place  *list.Element               // of the lookup, while it waits in the queue; else nil
+	open   bool                        // the round is not over
+	again  bool                        // somebody asked too late for this round
+	cancel context.CancelFunc          // ends the round's lookup
+	timer  *time.Timer                 // ends the round, or the pause
+	pause  time.Duration               // the next one
+	silent map[ident.PeerID]struct{}   // who asked and is to be told when the round ends with nobody
 }
+
+// other is a mediator, as far as one search goes. It may tell us of later
+// seeders until it is told finish.
+type other struct {
+	asked time.Time // when it was last
+	state otherState
+}
+
+type otherState byte
+
+const (
+	otherAsked    otherState = iota // the round waits for its answer
+	otherAnswered                   // it need not be asked again soon
+	otherStale                      // it is asked again if the DHT still names it
+)
 
 // stop ends the search's round or pause.
 func (s *search) stop() {
-	s.cancel()
-	s.timer.Stop()
+	if s.cancel != nil {
+		s.cancel()
+	}
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 }
 
 // getPeers is the peer's message. mu is held.
@@ -52,45 +84,53 @@ func (r *Router) getPeers(p *Peer, hash content.FullHash) *mediation.Error {
 	if count, waits := r.registry.Waits(p.id, hash); !waits && count >= r.MaxLookups {
 		return (&mediation.Error{Code: mediation.CodeTooManyLookups, Message: "this connection waits for as many contents as it may"}).About(hash)
 	}
-	if len(r.queue) >= maxQueue {
+	if r.queue.Len() >= maxQueue {
 		return (&mediation.Error{Code: mediation.CodeOverloaded, Message: "too many lookups wait already; ask again later"}).About(hash)
 	}
 	r.registry.Wait(p.id, hash)
-	r.tell(p.id, hash, r.registry.Seeders(hash))
+	r.name(p.id, hash, r.registry.Tell(p.id, hash, fairly(r.registry.Seeders(hash), r.MaxNamed), r.MaxNamed))
 
 	s := r.searches[hash]
 	if s == nil {
-		s = &search{hash: hash, asked: make(map[ident.MediatorID]bool), silent: make(map[ident.PeerID]struct{})}
+		s = &search{hash: hash, others: make(map[ident.MediatorID]*other), silent: make(map[ident.PeerID]struct{})}
 		r.searches[hash] = s
 	}
 	s.silent[p.id] = struct{}{}
 	s.pause = firstPause
-	if s.open { // what this round found was told to others: ask again for this peer
-		for mediator, answered := range s.asked {
-			if answered {
-				s.asked[mediator] = false
-				r.Relay.Send(mediator, mediation.GetPeers{FullHash: hash})
-			}
+	now := time.Now()
+	if !s.open {
+		for _, o := range s.others {
+			o.state = otherStale
 		}
+		r.beginRoundAt(s, s.began.Add(roundPause), now)
 		return nil
 	}
-	clear(s.asked)
-	r.beginRound(s)
+	for mediator, o := range s.others { // what this round found was told to others: ask again for this peer
+		switch {
+		case o.state != otherAnswered:
+		case now.Sub(o.asked) >= roundPause:
+			r.ask(s, mediator, now)
+		default:
+			s.again = true
+		}
+	}
 	return nil
 }
 
-// tell names peers to one that waits, each once. mu is held.
-func (r *Router) tell(id ident.PeerID, hash content.FullHash, peers []ident.PeerID) {
-	conn, here := r.registry.Conn(id)
-	if !here {
-		return
-	}
-	if len(peers) > r.MaxNamed { // a fair choice, so that not all leechers go to the same few
+// fairly returns the peers in an order by chance where they are more than limit,
+// so that not all leechers go to the same few.
+func fairly(peers []ident.PeerID, limit int) []ident.PeerID {
+	if len(peers) > limit {
 		peers = slices.Clone(peers)
 		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	}
-	for chunk := range slices.Chunk(r.registry.Tell(id, hash, peers, r.MaxNamed), mediation.MaxPeers) {
-		conn.Send(mediation.Peers{FullHash: hash, Peers: chunk})
+	return peers
+}
+
+// name tells a peer who waits of others. mu is held.
+func (r *Router) name(id ident.PeerID, hash content.FullHash, news []ident.PeerID) {
+	for chunk := range slices.Chunk(news, mediation.MaxPeers) {
+		r.send(id, mediation.Peers{FullHash: hash, Peers: chunk})
 	}
 }
 
@@ -98,24 +138,35 @@ func (r *Router) tell(id ident.PeerID, hash content.FullHash, peers []ident.Peer
 func (r *Router) tellOfSeeder(seeder ident.PeerID, hash content.FullHash) {
 	peers := []ident.PeerID{seeder}
 	for _, id := range r.registry.Waiters(hash) {
-		r.tell(id, hash, peers)
+		r.name(id, hash, r.registry.Tell(id, hash, peers, r.MaxNamed))
 	}
 	for _, mediator := range r.registry.Subscribers(hash) {
 		r.Relay.Send(mediator, mediation.Peers{FullHash: hash, Peers: peers})
 	}
 }
 
+// beginRoundAt begins a round, at once if the time has come. mu is held.
+func (r *Router) beginRoundAt(s *search, at, now time.Time) {
+	s.stop()
+	if wait := at.Sub(now); wait > 0 {
+		s.timer = r.after(s, wait, func() { r.beginRound(s) })
+	} else {
+		r.beginRound(s)
+	}
+}
+
 // beginRound asks the DHT. mu is held.
 func (r *Router) beginRound(s *search) {
-	if s.timer != nil {
-		s.timer.Stop()
-	}
+	s.stop()
 	ctx, cancel := context.WithTimeout(r.ctx, roundTime)
 	s.round++
-	s.open, s.inDHT, s.cancel = true, true, cancel
+	s.open, s.inDHT, s.again, s.cancel, s.began = true, true, false, cancel, time.Now()
 	round := s.round
 	s.timer = r.after(s, roundTime, func() { r.endRound(s) })
-	r.run(func() { r.lookUp(ctx, cancel, s, round) })
+	s.place = r.enqueue(operation{
+		begin: func() { s.place = nil },
+		run:   func() { r.lookUp(ctx, cancel, s, round) },
+	})
 }
 
 // after calls f under the lock after d, unless the search has gone on or ended.
@@ -139,11 +190,15 @@ func (r *Router) lookUp(ctx context.Context, cancel context.CancelFunc, s *searc
 		if s.round != round || !s.open {
 			return false
 		}
-		if _, known := s.asked[mediator]; !known && len(s.asked) < maxMediators {
-			s.asked[mediator] = false
-			r.Relay.Send(mediator, mediation.GetPeers{FullHash: s.hash})
+		now := time.Now()
+		o := s.others[mediator]
+		switch {
+		case o == nil && len(s.others) == maxMediators:
+			return false
+		case o == nil, o.state == otherStale, o.state == otherAnswered && now.Sub(o.asked) >= trustTime:
+			r.ask(s, mediator, now)
 		}
-		return len(s.asked) < maxMediators
+		return true
 	})
 	if err != nil && ctx.Err() == nil {
 		r.Logger.Warn("the DHT could not be searched", "content", s.hash.Short(), "error", err)
@@ -156,13 +211,19 @@ func (r *Router) lookUp(ctx context.Context, cancel context.CancelFunc, s *searc
 	}
 }
 
+// ask asks another mediator. mu is held.
+func (r *Router) ask(s *search, mediator ident.MediatorID, now time.Time) {
+	s.others[mediator] = &other{asked: now, state: otherAsked}
+	r.Relay.Send(mediator, mediation.GetPeers{FullHash: s.hash})
+}
+
 // roundDone ends the round if nothing is waited for any more. mu is held.
 func (r *Router) roundDone(s *search) {
 	if !s.open || s.inDHT {
 		return
 	}
-	for _, answered := range s.asked {
-		if !answered {
+	for _, o := range s.others {
+		if o.state == otherAsked {
 			return
 		}
 	}
@@ -173,10 +234,20 @@ func (r *Router) roundDone(s *search) {
 // begins the pause. mu is held.
 func (r *Router) endRound(s *search) {
 	s.stop()
-	s.open = false
+	r.drop(s.place)
+	s.open, s.inDHT, s.place = false, false, nil
+	for _, o := range s.others {
+		if o.state == otherAsked || s.again { // those that have not answered may be dead, or slow
+			o.state = otherStale
+		}
+	}
+	if s.again {
+		r.beginRoundAt(s, s.began.Add(roundPause), time.Now())
+		return
+	}
 	for id := range s.silent {
-		if conn, here := r.registry.Conn(id); here && r.registry.Told(id, s.hash) == 0 {
-			conn.Send(mediation.Peers{FullHash: s.hash})
+		if r.registry.Told(id, s.hash) == 0 {
+			r.send(id, mediation.Peers{FullHash: s.hash})
 		}
 	}
 	clear(s.silent)
@@ -184,11 +255,6 @@ func (r *Router) endRound(s *search) {
 	for _, id := range r.registry.Waiters(s.hash) {
 		if r.registry.Told(id, s.hash) == 0 {
 			longest = searchPause
-		}
-	}
-	for mediator, answered := range s.asked {
-		if !answered { // it may be dead, or slow: the next round asks it again, if the DHT still names it
-			delete(s.asked, mediator)
 		}
 	}
 	s.pause = min(s.pause, longest)
@@ -203,46 +269,45 @@ func (r *Router) endSearch(hash content.FullHash) {
 		return
 	}
 	delete(r.searches, hash)
-	s.open = false
 	s.stop()
-	for mediator, answered := range s.asked {
-		if answered { // it tells us of later seeders until we say so
-			r.Relay.Send(mediator, mediation.Finish{FullHash: hash})
-		}
+	r.drop(s.place)
+	s.open, s.place = false, nil
+	for mediator := range s.others { // whoever was asked, whether or not it has answered yet, tells until it hears this
+		r.Relay.Send(mediator, mediation.Finish{FullHash: hash})
 	}
 }
 
-// found is what another mediator answers, or tells by itself later. mu is held.
+// found is what another mediator answers, or tells by itself later. Of the peers
+// that it names only those are remembered of whom somebody here is told. mu is held.
 func (r *Router) found(from ident.MediatorID, m mediation.Peers) {
 	s := r.searches[m.FullHash]
-	if s == nil {
-		return // nobody waits any more
+	if s == nil || s.others[from] == nil {
+		return // nobody waits any more, or nobody asked it
 	}
-	if _, asked := s.asked[from]; !asked {
-		return // nobody asked it
-	}
-	s.asked[from] = true
+	s.others[from].state = otherAnswered
 	peers := slices.DeleteFunc(slices.Clone(m.Peers), func(id ident.PeerID) bool {
 		_, ours := r.registry.Conn(id)
 		return ours
 	})
-	for _, id := range peers {
-		r.learn(id, from)
-	}
 	for _, id := range r.registry.Waiters(m.FullHash) {
-		r.tell(id, m.FullHash, peers)
+		news := r.registry.TellFrom(from, id, m.FullHash, peers, r.MaxNamed, max(1, r.MaxNamed/4))
+		for _, peer := range news {
+			r.routes.learn(peer, from)
+		}
+		r.name(id, m.FullHash, news)
+	}
+	for _, peer := range peers {
+		if len(r.routes.get(peer)) > 0 { // somebody was told of it, and by another mediator perhaps
+			r.routes.learn(peer, from)
+		}
 	}
 	r.roundDone(s)
 }
 
 // unanswered says that a mediator will not answer, or tell of later seeders. mu is held.
 func (r *Router) unanswered(from ident.MediatorID, hash content.FullHash) {
-	s := r.searches[hash]
-	if s == nil {
-		return
-	}
-	if _, asked := s.asked[from]; asked {
-		delete(s.asked, from)
+	if s := r.searches[hash]; s != nil && s.others[from] != nil {
+		delete(s.others, from)
 		r.roundDone(s)
 	}
 }
@@ -251,15 +316,16 @@ func (r *Router) unanswered(from ident.MediatorID, hash content.FullHash) {
 func (r *Router) subscribe(from ident.MediatorID, hash content.FullHash) {
 	if r.registry.Subscriptions(from) < r.MaxSubscriptions {
 		r.registry.Subscribe(from, hash)
+	} else {
+		r.Relay.Send(from, (&mediation.Error{Code: mediation.CodeOverloaded, Message: "no room to tell of later seeders"}).About(hash))
 	}
 	seeders := r.registry.Seeders(hash)
 	if len(seeders) == 0 {
 		r.Relay.Send(from, mediation.Peers{FullHash: hash})
 		return
 	}
-	seeders = slices.Clone(seeders)
-	rand.Shuffle(len(seeders), func(i, j int) { seeders[i], seeders[j] = seeders[j], seeders[i] })
+	seeders = fairly(seeders, r.MaxNamed)
 	for chunk := range slices.Chunk(seeders[:min(len(seeders), r.MaxNamed)], mediation.MaxPeers) {
-		r.Relay.Send(from, mediation.Peers{FullHash: hash, Peers: chunk})
+		r.Relay.Send(from, mediation.Peers{FullHash: hash, Peers: slices.Clone(chunk)})
 	}
 }

@@ -202,12 +202,24 @@ type person struct {
 	id   ident.PeerID
 	mu   sync.Mutex
 	got  []mediation.Message
+	full bool // takes no more of what others want to tell it
 }
 
 func (p *person) Send(message mediation.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.got = append(p.got, message)
+}
+
+// Offer implements Conn; see full.
+func (p *person) Offer(message mediation.Message) bool {
+	p.mu.Lock()
+	full := p.full
+	p.mu.Unlock()
+	if !full {
+		p.Send(message)
+	}
+	return !full
 }
 
 // take returns what came since the last take, after everything has settled.

@@ -9,7 +9,8 @@
 //
 // A session ends once, for one reason; the first counts. Where the mediator ends it,
 // the peer is told: the reason as an error message, then as the WebSocket's
-// close status and reason.
+// close status and reason. (A slow reader is told by the latter alone: there is
+// no room for the former.)
 package session
 
 import (
@@ -18,6 +19,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"p2pcdn/common/mediation"
 )
@@ -43,6 +46,13 @@ const (
 
 	// DefaultMaxErrors is how many malformed messages may come in a row.
 	DefaultMaxErrors = 32
+
+	// DefaultMessages and DefaultBurst bound what a peer says: so many messages a
+	// second, and so many at once. A page that seeds a thousand assets announces
+	// them all at its start, and connects to dozens of peers with some ten
+	// signals each.
+	DefaultMessages = 100
+	DefaultBurst    = 2048
 )
 
 // Config is what all sessions have in common. Zero values mean the defaults.
@@ -54,6 +64,8 @@ type Config struct {
 	WriteTimeout     time.Duration
 	MaxQueued        int // bytes
 	MaxErrors        int // malformed messages in a row
+	Messages         int // a second
+	Burst            int // messages at once
 }
 
 func (c Config) withDefaults() Config {
@@ -68,11 +80,16 @@ func (c Config) withDefaults() Config {
 			*d.value = d.fallback
 		}
 	}
-	if c.MaxQueued == 0 {
-		c.MaxQueued = DefaultMaxQueued
-	}
-	if c.MaxErrors == 0 {
-		c.MaxErrors = DefaultMaxErrors
+	for _, n := range []struct {
+		value    *int
+		fallback int
+	}{
+		{&c.MaxQueued, DefaultMaxQueued}, {&c.MaxErrors, DefaultMaxErrors},
+		{&c.Messages, DefaultMessages}, {&c.Burst, DefaultBurst},
+	} {
+		if *n.value == 0 {
+			*n.value = n.fallback
+		}
 	}
 	return c
 }
@@ -150,6 +167,7 @@ func (s *Session) Run(ctx context.Context, attach func(*Session) Peer) {
 
 // read hands in messages until the connection ends.
 func (s *Session) read(ctx context.Context, peer Peer, handshake *time.Timer) {
+	allowance := rate.NewLimiter(rate.Limit(s.Messages), s.Burst)
 	for wrong := 0; ; {
 		text, err := s.transport.Read(ctx)
 		var message mediation.Message
@@ -158,6 +176,8 @@ func (s *Session) read(ctx context.Context, peer Peer, handshake *time.Timer) {
 		}
 		var refusal *mediation.Error
 		switch {
+		case err == nil && !allowance.Allow():
+			s.Send(limited(message))
 		case err == nil:
 			wrong = 0
 			established := peer.Established()
@@ -179,6 +199,22 @@ func (s *Session) read(ctx context.Context, peer Peer, handshake *time.Timer) {
 			}
 		}
 	}
+}
+
+// limited is the answer to a message that came too fast: it names what it is about.
+func limited(message mediation.Message) *mediation.Error {
+	err := &mediation.Error{Code: mediation.CodeRateLimited, Message: "too many messages; this one was dropped"}
+	switch m := message.(type) {
+	case mediation.GetPeers:
+		return err.About(m.FullHash)
+	case mediation.Announce:
+		return err.About(m.FullHash)
+	case mediation.Finish:
+		return err.About(m.FullHash)
+	case mediation.Signal:
+		return err.About(m.FullHash).With(m.PeerID)
+	}
+	return err
 }
 
 // armPing sees to it that the peer is asked in a while whether it is there. mu is held.
@@ -222,6 +258,23 @@ func (s *Session) Send(message mediation.Message) {
 	default:
 		s.push(text)
 	}
+}
+
+// Offer queues a message unless half of the queue is in use already, never
+// blocks, and reports whether it did (or the session has ended, so that nobody is
+// there to care): what strangers want to tell a peer must not have it cut off.
+func (s *Session) Offer(message mediation.Message) (taken bool) {
+	text := mediation.Encode(message)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ended:
+		return true
+	case s.queued+len(text) > s.MaxQueued/2:
+		return false
+	}
+	s.push(text)
+	return true
 }
 
 // End ends the session, if it has not ended: the peer is told the reason, behind

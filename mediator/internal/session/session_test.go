@@ -276,6 +276,67 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	})
 }
 
+func TestStrangersCannotHaveAPeerCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, Config{MaxQueued: 2000})
+		r.in <- handshake
+		r.expect(t, "established")
+		refused := 0
+		for range 100 { // about 150 bytes each, and nobody reads
+			if !r.session.Offer(mediation.Signal{SignalData: "x"}) {
+				refused++
+			}
+		}
+		if refused < 90 || refused == 100 {
+			t.Errorf("%d of 100 were refused", refused)
+		}
+		r.in <- getPeers // there is room for what it asks for itself
+		for range 100 - refused {
+			r.expect(t, "signal")
+		}
+		r.expect(t, "peers")
+		if !r.session.Offer(mediation.Signal{SignalData: "y"}) {
+			t.Error("there is no room again")
+		}
+		r.expect(t, `"y"`)
+		r.in <- io.EOF
+		r.over(t, "")
+		if !r.session.Offer(mediation.Signal{}) {
+			t.Error("after the end somebody is to be told of it")
+		}
+	})
+}
+
+func TestTooManyMessagesAreDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, Config{Messages: 10, Burst: 5})
+		r.in <- handshake
+		r.expect(t, "established")
+		for range 4 {
+			r.in <- getPeers
+			r.expect(t, `"peers"`)
+		}
+		for text, about := range map[string]string{
+			string(getPeers): content.FullHash{1}.String(),
+			string(mediation.Encode(mediation.Announce{FullHash: content.FullHash{2}})):                        content.FullHash{2}.String(),
+			string(mediation.Encode(mediation.Finish{FullHash: content.FullHash{3}})):                          content.FullHash{3}.String(),
+			string(mediation.Encode(mediation.Signal{FullHash: content.FullHash{4}, PeerID: ident.PeerID{5}})): ident.PeerID{5}.String(),
+		} {
+			r.in <- []byte(text)
+			if got := <-r.out; !strings.Contains(got, "rate_limited") || !strings.Contains(got, about) {
+				t.Errorf("got %s", got)
+			}
+		}
+		time.Sleep(time.Second / 10)
+		r.in <- getPeers
+		r.expect(t, `"peers"`)
+		r.in <- getPeers
+		r.expect(t, "rate_limited")
+		r.in <- io.EOF
+		r.over(t, "")
+	})
+}
+
 func TestStuckWriteEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, Config{})

@@ -27,8 +27,9 @@ import (
 )
 
 const (
-	// DefaultMaxSessions bounds the open WebSockets. At some 30 KiB each they
-	// take 600 MiB.
+	// DefaultMaxSessions bounds the open WebSockets. Idle ones take some 30 KiB
+	// each; the worst that each can hold is an unfinished message and a full
+	// queue, 650 KiB.
 	DefaultMaxSessions = 20_000
 
 	// headerTimeout bounds how long a client may take to send its request's head, and
@@ -192,8 +193,8 @@ func (s *Server) mediation(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	peer := session.New(transport, s.Session)
-	if !s.enter(peer) {
-		transport.Close(mediation.CodeGoingAway)
+	if !s.enter(peer) { // somebody took the last place meanwhile
+		transport.Close(mediation.CodeOverloaded)
 		return
 	}
 	defer s.leave(peer)

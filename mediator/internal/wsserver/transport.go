@@ -16,8 +16,14 @@ import (
 	"p2pcdn/common/mediation"
 )
 
-// closeTime bounds how long the other side has to answer that the connection closes.
-const closeTime = time.Second
+const (
+	// closeTime bounds how long the other side has to answer that the connection closes.
+	closeTime = time.Second
+
+	// messageTime bounds how long a message may take from its first byte to its
+	// last: the largest has 132 KiB, and fits through a slow modem in 20 seconds.
+	messageTime = 30 * time.Second
+)
 
 // transport is a WebSocket as a [session.Transport].
 type transport struct {
@@ -57,6 +63,8 @@ func (t *transport) Read(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	tooLate := time.AfterFunc(messageTime, func() { _ = t.tcp.Close() })
+	defer tooLate.Stop()
 	text, err := io.ReadAll(io.LimitReader(frame, mediation.MaxMessageSize+1))
 	switch {
 	case err != nil:
@@ -96,6 +104,8 @@ func status(reason mediation.ErrorCode) websocket.StatusCode {
 		return websocket.StatusGoingAway
 	case mediation.CodeMessageTooBig:
 		return websocket.StatusMessageTooBig
+	case mediation.CodeOverloaded:
+		return websocket.StatusTryAgainLater
 	}
 	return websocket.StatusPolicyViolation
 }
