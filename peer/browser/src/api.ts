@@ -14,7 +14,8 @@ import type { MediatorState } from "./signaling.ts";
  *     seeding:     hashing → connecting → seeding (the mediator has stored the announce)
  *     downloading: searching → connecting → downloading → complete
  *
- * "idle" is a page's own start, before there is a content, and what stop() leaves. A
+ * A seeder falls back from "seeding" to "connecting" while another mediator has not stored
+ * its announce yet. "idle" is a page's own start, before there is a content, and what stop() leaves. A
  * download falls back from "downloading" to "searching" when its last peer leaves. A
  * complete content goes on being served while the page lives. "failed" is final.
  */

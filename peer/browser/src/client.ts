@@ -121,6 +121,7 @@ export class Client {
         opened: () => this.#reached("mediator_open"),
         established: (iceServers) => {
           this.#iceServers = iceServers.filter(usable);
+          for (const transfer of [...this.#transfers.values()]) transfer.mediatorChanged();
           this.#reached("established");
         },
         announced: (hash) => this.#transfers.get(hash)?.announceStored(),

@@ -62,7 +62,7 @@ export interface SignalingConfig {
 /** How long a mediator may take from the attempt to the answered handshake, in ms: several round trips of a bad network. */
 const handshakeTimeout = 10_000;
 
-/** The wait before another attempt doubles from the first to the last, in ms. */
+/** The longest wait before another attempt doubles from the first to the last, in ms; up to half of it is taken off by chance. */
 const firstWait = 1_000;
 const longestWait = 30_000;
 

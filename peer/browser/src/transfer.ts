@@ -290,6 +290,11 @@ export class Transfer implements Content, Exchange {
     if (this.#state === "connecting" && this.#complete) this.#enter("seeding");
   }
 
+  /** There is another mediator, which has to store the announce first: until then nobody new finds us. */
+  mediatorChanged(): void {
+    if (this.#state === "seeding") this.#enter("connecting");
+  }
+
   /** Something went wrong that does not end the content. */
   tell(error: CdnError): void {
     if (this.#ended) return;
@@ -509,20 +514,25 @@ export class Transfer implements Content, Exchange {
       const still = this.#received.total === before;
       this.#patience = still ? Math.min(2 * this.#patience, longestPatience) : firstPatience;
       if (still) {
-        this.#replaceSilent();
+        this.#replaceUseless();
         this.#host.getPeers(this.hash);
       }
       this.#watch();
     });
   }
 
-  /** Makes room for a peer that was not tried yet, in place of one that does not answer. */
-  #replaceSilent(): void {
+  /**
+   * Makes room for a peer that was not tried yet, in place of one that we called: first of
+   * all one that does not answer, or else one that has nothing that we lack.
+   */
+  #replaceUseless(): void {
     if (this.#candidates.size === 0) return;
-    for (const { id, silent } of this.#swarm?.peers() ?? []) {
+    const useless = (this.#swarm?.peers() ?? []).filter(({ id, silent, owes }) => {
       const peer = this.#members.get(id)?.peer;
-      if (silent && peer !== undefined && !peer.usedBeside(this)) return peer.close();
-    }
+      return (silent || owes === 0) && peer?.outgoing === true && !peer.usedBeside(this);
+    });
+    const worst = useless.find(({ silent }) => silent) ?? useless[0];
+    if (worst !== undefined) this.#members.get(worst.id)?.peer.close();
   }
 
   /** Brings the state of a download in line with its peers. */

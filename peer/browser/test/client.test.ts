@@ -178,6 +178,17 @@ class Puppet {
     return puppet;
   }
 
+  /** Greets whoever connects, and answers nothing. */
+  static idle(net: Net, info: Info, greeting: Frame): Puppet {
+    const puppet = new Puppet(net);
+    const { fullHash, totalLength, pieceLength } = info;
+    puppet.opened = (send) => {
+      send({ type: "handshake", number: 9, fullHash, totalLength, pieceLength, maxFrame: MaxFrame });
+      send(greeting);
+    };
+    return puppet;
+  }
+
   types(): string[] {
     return this.received.map(({ type }) => type);
   }
@@ -295,6 +306,56 @@ test("a leecher that waits is told of a seeder that comes later", async () => {
   assert.equal(content.state, "searching");
   await net.seeder(data);
   await net.complete(content, data);
+});
+
+test("a seeder is called beside strangers who come with nothing", async () => {
+  const net = new Net();
+  const data = randomBytes(23, 100_000);
+  const info = infoOf(data, 64 * kib);
+  const leecher = net.client();
+  const content = leecher.get(dictionary(info));
+  await net.clock.pass(1000);
+  for (let i = 0; i < 8; i++) {
+    const stranger = Puppet.idle(net, info, { type: "have_none", number: 9 });
+    await net.clock.pass(100);
+    stranger.call(info.fullHash, leecher.peerID as PeerID);
+  }
+  await net.clock.pass(5_000);
+  assert.equal(content.peers.filter(({ state }) => state === "open").length, 8);
+  await net.seeder(data);
+  await net.complete(content, data);
+});
+
+test("peers that were found and are of no use make room for one that comes later", async () => {
+  for (const greeting of ["have_none", "have_all"] as const) {
+    const net = new Net();
+    const data = randomBytes(24, 100_000);
+    const info = infoOf(data, 64 * kib);
+    for (let i = 0; i < 10; i++) Puppet.idle(net, info, { type: greeting, number: 9 }).signaling.announce(info.fullHash);
+    await net.clock.pass(1000);
+    const content = net.client().get(dictionary(info));
+    await net.clock.pass(5_000);
+    assert.equal(content.peers.filter(({ state }) => state === "open").length, 8);
+    await net.seeder(data);
+    await net.complete(content, data, 10 * minute);
+  }
+});
+
+test("a seeder is not said to be found while another mediator has not stored its announce", async () => {
+  const net = new Net();
+  const { content } = await net.seeder(randomBytes(25, 1000), { mediators: [mediator, "ws://second/mediation"] });
+  const heard = states(content);
+  let refusals = 1;
+  net.mediators.intercept = (line, message) => {
+    if (message.type !== "announce" || refusals-- <= 0) return false;
+    net.mediators.refuse(line, "rate_limited", { fullHash: message.fullHash });
+    return true;
+  };
+  net.mediators.stop(mediator);
+  await net.clock.pass(4_000);
+  assert.equal(content.state, "connecting");
+  await net.clock.pass(minute);
+  assert.deepEqual(heard, ["seeding", "connecting", "seeding"]);
 });
 
 test("two leechers that call each other at once get one connection", async () => {

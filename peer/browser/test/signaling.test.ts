@@ -96,6 +96,39 @@ test("a lost mediator is replaced by the next one, which is told everything anew
   assert.equal(heard.at(-1), "announced a");
 });
 
+test("what was found is only announced anew", async () => {
+  const { clock, mediators, signaling, line } = setup();
+  signaling.announce(hash);
+  signaling.getPeers(hash);
+  signaling.getPeers(other);
+  signaling.start();
+  await clock.pass(1_000);
+  signaling.found(hash);
+  mediators.stop(first);
+  await clock.pass(5_000);
+  assert.deepEqual(line().received.slice(1), [
+    { type: "get_peers", fullHash: other },
+    { type: "announce", fullHash: hash },
+  ]);
+});
+
+test("a wait lasts at most as long as is said, and at least half of it", async () => {
+  const { clock, mediators, signaling } = setup([first]);
+  mediators.down.add(first);
+  const attempts: number[] = [];
+  signaling.start();
+  for (let seen = 0; attempts.length < 30; ) {
+    assert.ok(await clock.pass(60_000, () => mediators.lines.length > seen));
+    seen = mediators.lines.length;
+    attempts.push(clock.now());
+  }
+  const waits = attempts.slice(1).map((at, i) => at - (attempts[i] as number));
+  for (const [i, wait] of waits.entries()) {
+    const longest = Math.min(30_000, 1_000 * 2 ** i);
+    assert.ok(wait >= longest / 2 && wait <= longest + 10, `${wait} ms instead of ${longest}`);
+  }
+});
+
 test("attempts get rarer, up to a limit, and go round the list", async () => {
   const { clock, mediators, signaling } = setup();
   mediators.down.add(first);
