@@ -423,6 +423,62 @@ func TestIdleLeechersDoNotStopADownload(t *testing.T) {
 	})
 }
 
+// A content that is complete is served over the link and takes nobody's turn there.
+func TestACompleteContentEndsItsTurn(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		infos := make(map[content.FullHash]content.Info)
+		numbers := wire.Number(0) // owned by the link of the stranger, of which there is one
+		idle := newStranger(hub.line(), connect, func(l *strangerLink, frame wire.Frame) {
+			if f, is := frame.(wire.Handshake); is {
+				numbers++
+				l.send(hello(infos[f.FullHash], numbers), wire.HaveNone{Number: numbers})
+			}
+		})
+		leecher := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		var sources []*memorySource
+		for i := range maxFetched + 1 {
+			_, source := random(100_000 + i)
+			sources = append(sources, source)
+			infos[source.info.FullHash] = source.info
+			idle.line.Announce(source.info.FullHash)
+		}
+		idle.start()
+		shares := make(map[*Share]*memorySource)
+		fetched := func() (running []*Share) {
+			for share := range shares {
+				if len(share.Status().Swarm.Peers) > 0 {
+					running = append(running, share)
+				}
+			}
+			return running
+		}
+		for _, source := range sources {
+			share, err := leecher.Get(source.info, newTarget(source.info))
+			if err != nil {
+				t.Fatal(err)
+			}
+			shares[share] = source
+		}
+		synctest.Wait()
+		running := fetched()
+		if len(running) != maxFetched {
+			t.Fatalf("%d contents are fetched at a time", len(running))
+		}
+		seeder := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		if _, err := seeder.Seed(shares[running[0]]); err != nil {
+			t.Fatal(err)
+		}
+		await(t, running[0])
+		synctest.Wait()
+		if n := len(fetched()); n != maxFetched+1 {
+			t.Errorf("the link is used for %d contents", n)
+		}
+		leecher.Close()
+		seeder.Close()
+		idle.end()
+	})
+}
+
 // Peers that were found and are of no use make room for those that come later.
 func TestUselessPeersMakeRoom(t *testing.T) {
 	for name, greeting := range map[string]wire.Frame{
