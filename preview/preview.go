@@ -33,12 +33,16 @@ func Home() []byte { return append([]byte(nil), home...) }
 // FS returns the pages and all that they load, index.html at the top.
 func FS() fs.FS { return pages(files) }
 
-// Built reports whether the scripts of the pages are there.
+// Built reports whether all scripts are there.
 func Built() bool { return built(files) }
 
 func built(files fs.FS) bool {
-	_, err := fs.Stat(files, "dist/cdn.mjs")
-	return err == nil
+	for _, script := range []string{"cdn.mjs", "cdn.js", "index.js", "seeder.js", "leecher.js"} {
+		if _, err := fs.Stat(files, "dist/"+script); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func pages(files fs.FS) fs.FS {

@@ -39,18 +39,20 @@ func tree(t *testing.T, dist ...string) fs.FS {
 }
 
 func TestPagesSayThatTheyAreNotBuilt(t *testing.T) {
-	files := pages(tree(t, "placeholder.txt"))
-	for _, path := range []string{"/", "/seeder_preview.html", "/leecher_preview.html"} {
-		if text := page(t, files, path); !strings.Contains(text, "./compile.sh") {
-			t.Errorf("%s does not say how the pages are built:\n%s", path, text)
+	for _, dist := range [][]string{{"placeholder.txt"}, {"placeholder.txt", "cdn.mjs", "cdn.js", "index.js", "seeder.js"}} {
+		files := pages(tree(t, dist...))
+		for _, path := range []string{"/", "/seeder_preview.html", "/leecher_preview.html"} {
+			if text := page(t, files, path); !strings.Contains(text, "<title>The preview pages are not built") {
+				t.Errorf("with %q in dist, %s does not say that the pages are not built:\n%s", dist, path, text)
+			}
 		}
+		page(t, files, "/preview.css")
 	}
-	page(t, files, "/preview.css")
 }
 
 // The ids are a contract: programs drive the pages by them.
 func TestPagesHaveTheirElements(t *testing.T) {
-	files := pages(tree(t, "cdn.mjs"))
+	files := pages(tree(t, "cdn.mjs", "cdn.js", "index.js", "seeder.js", "leecher.js"))
 	for path, ids := range map[string][]string{
 		"/seeder_preview.html":  {"file-input", "share-link", "info-dictionary", "status"},
 		"/leecher_preview.html": {"info-dictionary", "start", "progress", "save", "status"},

@@ -8,6 +8,9 @@ import { MediatorLine } from "./mediatorline.ts";
 import { connected, showPeers } from "./peers.ts";
 import { Status } from "./status.ts";
 
+/** How often the figures are brought up to date where no event does it, in ms. */
+const tick = 1000;
+
 settle();
 
 const drop = element("drop", HTMLDivElement);
@@ -141,5 +144,7 @@ document.addEventListener("paste", (event) => {
 
 copyButton(element("copy-link", HTMLButtonElement), () => link.href);
 copyButton(element("copy-dictionary", HTMLButtonElement), () => dictionary.value);
+// Nothing tells that a transfer has come to rest: the speed falls by itself.
+setInterval(render, tick);
 window.addEventListener("pagehide", () => client.close());
 render();
