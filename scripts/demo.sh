@@ -59,6 +59,7 @@ fail() {
 start() {
   local name=$1
   shift
+  : >"$folder/$name.log" # there at once, for whoever looks into it
   set -m
   "$@" >"$folder/$name.log" 2>&1 </dev/null &
   set +m
