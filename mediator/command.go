@@ -33,7 +33,7 @@ Flags may stand anywhere. The environment sets any of them: --data-dir is
 P2PCDN_DATA_DIR, and so on; a flag on the command line wins.`
 
 const examples = `  mediator 8080 4001                                  a network of its own
-  mediator 8081 4002 localhost:8080 --data-dir two    a second one, on the same machine
+  mediator 8081 4002 localhost:8080 --data-dir /tmp/two   a second one, on the same machine
   mediator 8080 4001 https://mediator.example.org     join over the internet`
 
 // usageError is a mistake in the arguments.

@@ -35,6 +35,7 @@ func TestWrongArguments(t *testing.T) {
 		{"http 4001", `port must be a number from 0 to 65535, not "http"`},
 		{"8080 65536", `dht-port must be a number from 0 to 65535, not "65536"`},
 		{"-- -1 4001", `port must be a number from 0 to 65535, not "-1"`},
+		{"4001 4001", "must differ"},
 		{"0 0 --no-such-flag", "unknown flag: --no-such-flag"},
 		{"0 0 nonsense", "nonsense"},
 		{"0 0 ftp://host", "ftp://host"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"p2pcdn/common/content"
+	"p2pcdn/common/mediation"
 	"p2pcdn/peer/client"
 )
 
@@ -44,7 +46,8 @@ kept beside it, hidden, and removed if get fails or is interrupted. A file that
 is there already is not replaced without --force. While it is fetched, what is
 there is served to others; with --seed-after also afterwards, until interrupted.
 
-Mediators: those of --mediator, or else those that the link names, or else
+Mediators: those of --mediator, or else those that the link names (the one that
+serves it, for the address of a preview page), or else
 ` + defaultMediator + `.`,
 		Example: `  peer get 'p2pcdn:6c3e…?xl=1048576&dn=holiday.mp4'
   peer get holiday.json -o /tmp/holiday.mp4 --timeout 30s
@@ -143,12 +146,29 @@ func (g *getting) describe(what string) (content.Info, []string, error) {
 	}
 	link, err := content.ParseLink(string(text))
 	switch {
+	case err == nil && len(link.Mediators) == 0:
+		return link.Info(), pageMediator(string(text)), nil
 	case err == nil:
 		return link.Info(), link.Mediators, nil
 	case isFile:
 		return content.Info{}, nil, fmt.Errorf("%s holds neither an info dictionary nor a link: %w", what, err)
 	}
 	return content.Info{}, nil, usageError{err}
+}
+
+// pageMediator returns the mediator that serves the preview page that a link opens,
+// as a browser that opens it would use; none for other links.
+func pageMediator(link string) []string {
+	page, err := url.Parse(strings.TrimSpace(link))
+	if err != nil || page.Host == "" || !strings.Contains(page.Path, "/preview/") {
+		return nil
+	}
+	schemes := map[string]string{"http": "ws", "https": "wss"}
+	mediator := schemes[page.Scheme] + "://" + page.Host + mediation.Path
+	if content.CheckMediatorURL(mediator) != nil {
+		return nil
+	}
+	return []string{mediator}
 }
 
 // looksLikeLink tells a link from the name of a file.
@@ -253,7 +273,7 @@ func hindrance(status client.Status, lineUp bool) string {
 	case !lineUp:
 		return "there is no line to a mediator"
 	case status.State == client.Searching:
-		return "nobody who has it was found"
+		return "nobody was found who has this content, of this length"
 	case status.State == client.Connecting:
 		return "no connection to a peer came about"
 	}

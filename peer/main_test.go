@@ -265,7 +265,7 @@ func TestInfo(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{}, {"-h"}, {"--help"}, {"help"}} {
+	for _, args := range [][]string{{"-h"}, {"--help"}, {"help"}} {
 		c := start(t, nil, args...)
 		c.ends(exitDone, "")
 		for _, word := range []string{"seed", "get", "info", "--mediator", defaultMediator, "P2PCDN_MEDIATOR", "Exit codes", "Examples"} {
@@ -281,9 +281,10 @@ func TestHelp(t *testing.T) {
 			t.Errorf("the help of %s:\n%s", name, c.stdout)
 		}
 	}
+	start(t, nil).ends(exitUsage, "a command is needed")
 	c := start(t, nil, "--version")
 	c.ends(exitDone, "")
-	if !strings.HasPrefix(c.stdout.String(), "peer version ") {
+	if !strings.HasPrefix(c.stdout.String(), "peer ") {
 		t.Errorf("version: %s", c.stdout)
 	}
 }
@@ -392,7 +393,7 @@ func TestNobodyHasIt(t *testing.T) {
 	info.ends(exitDone, "")
 	link := strings.TrimSpace(info.stdout.String())
 	out := t.TempDir()
-	start(t, nil, "get", link, "-m", m.url, "-o", out, "--timeout", "300ms").ends(exitFailed, "nobody who has it was found")
+	start(t, nil, "get", link, "-m", m.url, "-o", out, "--timeout", "300ms").ends(exitFailed, "nobody was found who has this content")
 	left(t, out)
 	c := start(t, nil, "get", link, "-m", m.url, "-o", out, "--timeout", "0")
 	c.says(c.stderr, "searching")
@@ -530,5 +531,20 @@ func TestSignals(t *testing.T) {
 			t.Errorf("%v: exit code %d instead of %d", test.args, code, test.code)
 		}
 		left(t, folder, "file")
+	}
+}
+
+func TestPageMediator(t *testing.T) {
+	hash := strings.Repeat("a", 64)
+	for link, want := range map[string]string{
+		"http://localhost:8080/preview/leecher_preview.html#" + hash + "?xl=1": "ws://localhost:8080/mediation",
+		"https://example.org/preview/leecher_preview.html#" + hash + "?xl=1":   "wss://example.org/mediation",
+		"https://example.org/somewhere/else.html#" + hash + "?xl=1":            "",
+		"ftp://example.org/preview/leecher_preview.html#" + hash + "?xl=1":     "",
+		"p2pcdn:" + hash + "?xl=1": "",
+	} {
+		if got := strings.Join(pageMediator(link), " "); got != want {
+			t.Errorf("%s gave %q", link, got)
+		}
 	}
 }

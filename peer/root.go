@@ -33,7 +33,8 @@ Every flag can also be set by an environment variable: --mediator by
 P2PCDN_MEDIATOR (several URLs with spaces between them), --piece-length by
 P2PCDN_PIECE_LENGTH, and so on. A flag beats its variable.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted before it was done
+(what only serves is done when it is interrupted).`,
 		Example: `  peer seed holiday.mp4                     # prints a link, then serves until Ctrl-C
   peer get 'p2pcdn:6c3e…?xl=1048576&dn=holiday.mp4'
   peer get holiday.json -o /tmp/holiday.mp4 # from an info dictionary
@@ -48,9 +49,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 			}
 			return nil
 		},
-		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
+		RunE: func(*cobra.Command, []string) error {
+			return wrongUsage("a command is needed: info, seed or get")
+		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetVersionTemplate("peer {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().VarP(&mediators, "mediator", "m",
 		"WebSocket `URL` of a mediator; may be given several times, and they are tried in turn (default "+defaultMediator+")")

@@ -24,7 +24,8 @@ until it is interrupted. On standard error it says "announced" for each file
 as soon as it can be found from anywhere.
 
 The links name the mediators that are given with --mediator. A file that changes
-while it is served is withdrawn; the others are served on.`,
+while it is served is withdrawn when that is noticed, at the latest when somebody
+asks for a piece of it; the others are served on.`,
 		Example: `  peer seed holiday.mp4
   peer seed --mediator wss://mediator.example/mediation *.jpg`,
 		Args: arguments(1, -1, "seed takes one FILE or more"),

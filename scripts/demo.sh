@@ -9,7 +9,7 @@ Usage: scripts/demo.sh [-h | --check]
 
 Builds the project, starts three mediators that find each other by DHT, shares a
 picture with the headless peer on the first, and prints the link with which a
-browser fetches it through the third. Ctrl-C ends everything and leaves nothing.
+browser fetches it through the third. Ctrl-C (or SIGTERM) ends everything and leaves nothing.
 
   --check   instead of waiting for a browser, fetches the picture with "peer get"
             through the second mediator, compares, and ends
@@ -142,5 +142,9 @@ echo
 echo "  http://localhost:$third/preview/leecher_preview.html#${link#p2pcdn:}"
 echo
 echo "Ctrl-C ends it."
-wait -n || true
-fail "a program ended on its own; its output stands above, or in one of these:" "$folder/seed.log"
+wait -n 2>/dev/null || true
+for log in "$folder"/*.log; do
+  printf '\nThe last words of %s:\n' "$(basename "$log" .log)" >&2
+  tail -n 5 "$log" >&2
+done
+fail "one of these programs ended on its own."

@@ -57,7 +57,7 @@ func Create(path string, geometry content.Geometry, options Options) (*Target, e
 	case err == nil && found.IsDir():
 		return nil, &Error{CodeNoFile, path, "it is a folder", nil}
 	case err == nil && !options.Overwrite:
-		return nil, &Error{CodeExists, path, "there is a file of that name", nil}
+		return nil, &Error{CodeExists, path, "there is a file of that name already, which only --force replaces", nil}
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, writeError(path, err)
 	}
@@ -145,10 +145,10 @@ func (t *Target) rename() error {
 	case err == nil:
 		return t.moved(os.Remove(temporary))
 	case errors.Is(err, fs.ErrExist):
-		return &Error{CodeExists, t.path, "there is a file of that name", nil}
+		return &Error{CodeExists, t.path, "there is a file of that name already, which only --force replaces", nil}
 	}
 	if _, err := os.Lstat(t.path); err == nil {
-		return &Error{CodeExists, t.path, "there is a file of that name", nil}
+		return &Error{CodeExists, t.path, "there is a file of that name already, which only --force replaces", nil}
 	}
 	return t.moved(os.Rename(temporary, t.path))
 }

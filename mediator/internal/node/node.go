@@ -64,6 +64,9 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%s must be 0 to 65535, not %d", port.name, port.number)
 		}
 	}
+	if c.Port != 0 && c.Port == c.DHTPort {
+		return fmt.Errorf("port and dht-port must differ: both serve TCP")
+	}
 	if c.DataDir == "" {
 		return errors.New("a data directory is needed")
 	}

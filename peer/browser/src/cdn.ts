@@ -73,7 +73,9 @@ export class Site {
         if (content.state === "hashing") progress(bytes, total);
       });
     }
-    return content.ready;
+    const info = await content.ready;
+    progress?.(info.total_length, info.total_length);
+    return info;
   };
 
   /**
