@@ -33,9 +33,7 @@ func Home() []byte { return append([]byte(nil), home...) }
 // FS returns the pages and all that they load, index.html at the top.
 func FS() fs.FS { return pages(files) }
 
-// Built reports whether all scripts are there.
-func Built() bool { return built(files) }
-
+// built reports whether all scripts are there.
 func built(files fs.FS) bool {
 	for _, script := range []string{"cdn.mjs", "cdn.js", "index.js", "seeder.js", "leecher.js"} {
 		if _, err := fs.Stat(files, "dist/"+script); err != nil {

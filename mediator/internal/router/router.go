@@ -376,10 +376,11 @@ func (r *Router) remoteError(from ident.MediatorID, m *mediation.Error) {
 	}
 }
 
-// unreachable forgets a route, and tells the sender of the signal if it was the
-// last one. mu is held.
+// unreachable forgets a route, and tells the sender of the signal if no other is
+// left: each sender, also where an earlier one's signal had the route forgotten. mu is held.
 func (r *Router) unreachable(mediator ident.MediatorID, m mediation.Signal) {
-	if r.routes.forget(m.PeerID, mediator) {
+	r.routes.forget(m.PeerID, mediator)
+	if _, here := r.registry.Conn(m.PeerID); !here && len(r.routes.get(m.PeerID)) == 0 {
 		r.offer(m.SenderID, peerNotFound(m))
 	}
 }

@@ -337,6 +337,28 @@ func TestSignalToTheGone(t *testing.T) {
 	})
 }
 
+func TestEverySenderIsToldOfTheGone(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		seeder := w.person(0, 1)
+		seeder.say(announce1)
+		pass(time.Second)
+		leechers := []*person{w.person(1, 2), w.person(1, 3)}
+		for _, leecher := range leechers {
+			leecher.say(getPeers1)
+			pass(time.Second)
+			leecher.expect(peers(1, 1))
+		}
+		seeder.peer.Detach()
+		for _, leecher := range leechers { // both are on their way before the first comes back
+			leecher.say(signal(1, "offer"))
+		}
+		pass(time.Second)
+		for _, leecher := range leechers {
+			leecher.refused(mediation.CodePeerNotFound)
+		}
+	})
+}
+
 func TestSignalThroughADeadMediator(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
 		seeder, leecher := w.person(0, 1), w.person(1, 2)

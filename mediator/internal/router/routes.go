@@ -68,15 +68,11 @@ func (r *routes) knows(peer ident.PeerID, mediator ident.MediatorID) bool {
 	return slices.Contains(r.via[peer], mediator)
 }
 
-// forget takes a route out and reports whether it was the peer's last.
-func (r *routes) forget(peer ident.PeerID, mediator ident.MediatorID) (last bool) {
-	if !r.knows(peer, mediator) {
-		return false
-	}
+// forget takes a route out, if it is there.
+func (r *routes) forget(peer ident.PeerID, mediator ident.MediatorID) {
 	if peers, known := r.by.Peek(mediator); known {
 		peers.Remove(peer) // which unlinks it
 	}
-	return len(r.via[peer]) == 0
 }
 
 func (r *routes) unlink(peer ident.PeerID, mediator ident.MediatorID) {
