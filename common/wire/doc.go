@@ -11,6 +11,11 @@
 // channel message is one frame; the message boundary is the frame's length.
 // Integers are unsigned, big-endian.
 //
+// The side that opened the channel sends the first frame; the other says nothing
+// before that frame came. It costs no time, since the frame may follow the opening
+// at once, and it is needed: a browser may lose a message that comes before it has told
+// its page that the channel is open (seen in Firefox 153, one connection in fifty).
+//
 // # Frames
 //
 // Every frame begins with its type (1 byte) and a content number (2 bytes).
@@ -49,7 +54,7 @@
 //	have(1, piece 17) ──────────────────────────▶
 //	goodbye(hash, finished) ────────────────────▶
 //
-// handshake opens a content; either side may be first, and the other answers with its
+// handshake opens a content; either side may begin, and the other answers with its
 // own, once. Its number is not in use by another content of the same sender. A
 // peer that neither has nor wants the content answers goodbye. full_hash, total_length
 // and piece_length must be what the receiver knows; if not, it answers goodbye

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
-
-	"p2pcdn/common/wire"
 )
 
 // Why a connection ended, for errors.Is.
@@ -291,11 +288,8 @@ func (c *Conn) happened(e event) {
 	}
 }
 
+// opened publishes the session's only channel.
 func (c *Conn) opened(channel *channel) {
-	if c.open() != nil {
-		_ = channel.raw.Close() // a second one of the same label: one is enough
-		return
-	}
 	channel.SetBufferedAmountLowThreshold(LowWater)
 	channel.OnBufferedAmountLow(func() { // called with pion's locks held: no more than a token
 		select {
@@ -310,20 +304,16 @@ func (c *Conn) opened(channel *channel) {
 	c.closing.Go(func() { c.Close(c.read(channel)) })
 }
 
-// read hands every frame to the handler until the channel ends. The buffer is
-// one byte longer than the longest frame, so that a longer one is noticed.
+// read hands every frame to the handler until the channel ends.
 func (c *Conn) read(channel *channel) error {
-	buffer := make([]byte, wire.MaxFrame+1)
+	if channel.first != nil {
+		c.peering.Handler.Frame(channel.first)
+	}
 	for {
-		n, isText, err := channel.raw.ReadDataChannel(buffer)
-		switch {
-		case errors.Is(err, io.ErrShortBuffer) || n > wire.MaxFrame:
-			return fmt.Errorf("%w: more than %d bytes", ErrBadFrame, wire.MaxFrame)
-		case err != nil: // io.EOF, or whatever pion met while it closed its own side
-			return ErrClosedByPeer
-		case isText:
-			return fmt.Errorf("%w: a text", ErrBadFrame)
+		frame, err := channel.next()
+		if err != nil {
+			return err
 		}
-		c.peering.Handler.Frame(buffer[:n])
+		c.peering.Handler.Frame(frame)
 	}
 }

@@ -11,6 +11,9 @@
 // (see "signal_data" in package mediation); candidates are trickled, and remote ones
 // that come before the remote description wait for it.
 //
+// The offerer speaks first (see "Transport" in package wire): the answerer's
+// connection counts as open when the first frame has come.
+//
 // # Glare
 //
 // When both sides offer at once, the offer of the lower peer id stands: its

@@ -29,11 +29,15 @@ func TestMain(m *testing.M) {
 // a fraction of a second.
 const patience = 20 * time.Second
 
+// greeting is what every side says first of all, as peers do; the other does not record it.
+const greeting = "greeting"
+
 // side is one peer of a test: a Handler that records, and hands its signals to send.
 type side struct {
 	t      testing.TB
 	conn   *Conn
 	send   func(Signal)
+	silent bool // it does not greet
 	opened chan int
 	frames chan []byte
 	gate   chan struct{} // not nil: Frame waits for it to be closed
@@ -56,9 +60,19 @@ func (s *side) Signal(data string) {
 	s.send(signal)
 }
 
-func (s *side) Opened(maxFrame int) { s.opened <- maxFrame }
+func (s *side) Opened(maxFrame int) {
+	if !s.silent {
+		if err := s.conn.Send([]byte(greeting)); err != nil {
+			s.t.Errorf("greeting: %v", err)
+		}
+	}
+	s.opened <- maxFrame
+}
 
 func (s *side) Frame(frame []byte) {
+	if string(frame) == greeting {
+		return
+	}
 	if s.gate != nil {
 		<-s.gate
 	}
@@ -107,16 +121,20 @@ func pair(t testing.TB, config Config) (a, b *side) { return gatedPair(t, config
 
 // gatedPair returns a pair whose answerer reads nothing before the gate is closed.
 func gatedPair(t testing.TB, config Config, gate chan struct{}) (a, b *side) {
-	transport := New(config)
 	a, b = newSide(t), newSide(t)
 	b.gate = gate
+	introduce(New(config), a, b)
+	return a, b
+}
+
+// introduce lets a offer and b answer.
+func introduce(transport *Transport, a, b *side) {
 	ready := make(chan struct{}) // both conns are set
 	a.send = func(s Signal) { <-ready; b.conn.Signal(s) }
 	b.send = func(s Signal) { <-ready; a.conn.Signal(s) }
 	a.conn = transport.Connect(Peering{Local: lowID, Remote: highID, Offerer: true, Handler: a})
 	b.conn = transport.Connect(Peering{Local: highID, Remote: lowID, Handler: b})
 	close(ready)
-	return a, b
 }
 
 func (s *side) end() {
@@ -148,6 +166,32 @@ func TestFramesBothWays(t *testing.T) {
 	if err := b.waitClosed(); !errors.Is(err, ErrClosedByPeer) {
 		t.Errorf("the other side ended with %v", err)
 	}
+}
+
+// A browser may lose what comes before it knows that its channel is open, so the
+// answerer waits for the offerer's first frame.
+func TestTheOffererSpeaksFirst(t *testing.T) {
+	transport := New(Config{ConnectTimeout: time.Hour})
+	a, b := newSide(t), newSide(t)
+	a.silent = true
+	introduce(transport, a, b)
+	a.waitOpen()
+	until(t, func() bool { return a.conn.open().BufferedAmount() == 0 }, "the channel's opening to arrive")
+	if err := b.conn.Send([]byte("too early")); !errors.Is(err, ErrNotOpen) {
+		t.Errorf("Send before the offerer spoke: %v", err)
+	}
+	if len(b.opened) != 0 {
+		t.Error("open before the offerer spoke")
+	}
+	if err := a.conn.Send([]byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	b.waitOpen()
+	if got := string(wait(t, b.frames, "the first frame")); got != "first" {
+		t.Errorf("got %q", got)
+	}
+	a.end()
+	b.waitClosed()
 }
 
 func TestFramesKeepTheirOrder(t *testing.T) {

@@ -3,6 +3,8 @@ package rtc
 import (
 	"errors"
 	"fmt"
+	"io"
+	"sync/atomic"
 
 	"github.com/pion/datachannel"
 	"github.com/pion/webrtc/v3"
@@ -21,6 +23,7 @@ type session struct {
 	remoteSDP string          // "" before it came
 	mid       string          // of the data channel's section, from our description
 	fragment  string          // our ICE user name fragment
+	watching  atomic.Bool     // there is a channel, or will be: one is enough
 }
 
 // event is what happened to a session.
@@ -33,10 +36,26 @@ type event struct {
 
 type candidateEvent struct{ candidate *webrtc.ICECandidate }
 
-// channel is an open data channel.
+// channel is an open data channel. Its reader owns buffer and first.
 type channel struct {
 	*webrtc.DataChannel
-	raw datachannel.ReadWriteCloser
+	raw    datachannel.ReadWriteCloser
+	buffer []byte // one byte longer than the longest frame, so that a longer one is noticed
+	first  []byte // of an answerer's: the frame that came already
+}
+
+// next waits for a frame, which is in the buffer, until the next call.
+func (c *channel) next() ([]byte, error) {
+	n, isText, err := c.raw.ReadDataChannel(c.buffer)
+	switch {
+	case errors.Is(err, io.ErrShortBuffer) || n > wire.MaxFrame:
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrBadFrame, wire.MaxFrame)
+	case err != nil: // io.EOF, or whatever pion met while it closed its own side
+		return nil, ErrClosedByPeer
+	case isText:
+		return nil, fmt.Errorf("%w: a text", ErrBadFrame)
+	}
+	return c.buffer[:n], nil
 }
 
 // newSession makes the peer connection; an offerer's offer is sent by offer.
@@ -59,11 +78,11 @@ func newSession(conn *Conn) (*session, error) {
 	})
 	pc.OnDataChannel(func(dc *webrtc.DataChannel) {
 		reliable := dc.Ordered() && dc.MaxRetransmits() == nil && dc.MaxPacketLifeTime() == nil
-		if dc.Label() != wire.ChannelLabel || !reliable {
+		if dc.Label() != wire.ChannelLabel || !reliable || !s.watching.CompareAndSwap(false, true) {
 			dc.OnOpen(func() { s.refuse(dc) })
 			return
 		}
-		s.watch(dc)
+		s.watch(dc, true)
 	})
 	return s, nil
 }
@@ -78,15 +97,23 @@ func (s *session) post(e event) {
 	}
 }
 
-// watch waits for the channel to open.
-func (s *session) watch(dc *webrtc.DataChannel) {
-	dc.OnOpen(func() {
+// watch waits for the channel to open; an answerer's is open once the offerer has
+// spoken.
+func (s *session) watch(dc *webrtc.DataChannel, answering bool) {
+	dc.OnOpen(func() { // in a goroutine of its own, which ends with the session
 		raw, err := dc.Detach()
 		if err != nil {
 			s.post(event{err: fmt.Errorf("opening the data channel: %w", err)})
 			return
 		}
-		s.post(event{channel: &channel{dc, raw}})
+		opened := &channel{DataChannel: dc, raw: raw, buffer: make([]byte, wire.MaxFrame+1)}
+		if answering {
+			if opened.first, err = opened.next(); err != nil {
+				s.post(event{err: err})
+				return
+			}
+		}
+		s.post(event{channel: opened})
 	})
 }
 
@@ -102,7 +129,8 @@ func (s *session) offer() error {
 	if err != nil {
 		return fmt.Errorf("creating the data channel: %w", err)
 	}
-	s.watch(dc)
+	s.watching.Store(true)
+	s.watch(dc, false)
 	description, err := s.pc.CreateOffer(nil)
 	if err != nil {
 		return fmt.Errorf("making an offer: %w", err)

@@ -4,8 +4,9 @@
  * signals out, and carries frames.
  *
  * There is one peer connection per remote peer, with one reliable, ordered data
- * channel. The offerer opens it in-band; the answerer closes a channel of another
- * label. Candidates are trickled; remote ones that come before the remote description
+ * channel. The offerer opens it in-band and speaks first (see Go's common/wire), so the
+ * answerer's connection counts as open when the first frame has come; the answerer closes
+ * a channel of another label. Candidates are trickled; remote ones that come before the remote description
  * wait for it.
  *
  * Glare: when both sides offer at once, the offer of the lower peer id stands. Its
@@ -168,6 +169,7 @@ class PeerConn implements Conn {
   readonly #create: (configuration: RTCConfiguration) => RTCPeerConnection;
   #session: Session | null = null; // null for an answerer that waits for an offer
   #channel: RTCDataChannel | null = null; // null before it is open
+  #opened = false; // the handler was told so
   #tasks: Promise<void> = Promise.resolve(); // signals are handled one after the other
   #signals = 0; // waiting in #tasks
   #ended = false;
@@ -197,7 +199,7 @@ class PeerConn implements Conn {
 
   send(frame: Bytes): void {
     const channel = this.#channel;
-    if (channel === null || this.#ended || channel.readyState !== "open") return;
+    if (channel === null || !this.#opened || this.#ended || channel.readyState !== "open") return;
     if (channel.bufferedAmount > hardLimit) return this.close("stalled", "the peer does not read");
     try {
       channel.send(frame);
@@ -359,9 +361,12 @@ class PeerConn implements Conn {
   #watch(session: Session, channel: RTCDataChannel): void {
     channel.binaryType = "arraybuffer";
     channel.bufferedAmountLowThreshold = LowWater;
-    channel.onopen = () => this.#opened(session, channel);
+    channel.onopen = () => this.#take(session, channel);
     channel.onmessage = ({ data }: MessageEvent<unknown>) => {
+      this.#take(session, channel); // a channel that brings something is open
       if (this.#ended || channel !== this.#channel) return;
+      this.#open(session);
+      if (this.#ended) return;
       if (data instanceof ArrayBuffer) this.#peering.handler.frame(new Uint8Array(data));
       else this.close("bad_frame", "the peer sent a text");
     };
@@ -371,19 +376,27 @@ class PeerConn implements Conn {
     channel.onclose = () => {
       if (session === this.#session) this.close("closed_by_peer", "the peer closed the connection");
     };
-    if (channel.readyState === "open") this.#opened(session, channel); // that of ondatachannel may be
+    if (channel.readyState === "open") this.#take(session, channel); // that of ondatachannel may be
   }
 
-  #opened(session: Session, channel: RTCDataChannel): void {
+  /** Takes an open channel as the connection's own. */
+  #take(session: Session, channel: RTCDataChannel): void {
     if (this.#ended || session !== this.#session || channel === this.#channel) return;
     if (this.#channel !== null) {
       channel.onclose = null;
       return channel.close(); // a second one of the same label: one is enough
     }
+    this.#channel = channel;
+    if (session.offering) this.#open(session); // the answerer's opens with the first frame
+  }
+
+  /** Tells that the connection is open, once. */
+  #open(session: Session): void {
+    if (this.#opened) return;
+    this.#opened = true;
+    this.#deadline();
     const maxFrame = Math.min(session.pc.sctp?.maxMessageSize || MaxFrame, MaxFrame); // 0: any size
     if (maxFrame < MinFrame) return this.close("bad_frame", `the peer takes frames of ${maxFrame} bytes only`);
-    this.#deadline();
-    this.#channel = channel;
     this.#peering.handler.opened(maxFrame);
   }
 }

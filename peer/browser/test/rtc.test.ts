@@ -10,9 +10,13 @@ import { type FakeChannel, FakeNetwork } from "./fakertc.ts";
 const low = "1".repeat(40) as PeerID;
 const high = "2".repeat(40) as PeerID;
 
+/** What every side says first of all, as peers do; the other does not record it. */
+const greeting = Uint8Array.of(0xff);
+
 /** One side of a connection, and all that it heard. */
 interface Side {
   conn: Conn;
+  greets: boolean;
   readonly heard: string[];
   readonly frames: Bytes[];
   readonly signals: string[];
@@ -25,7 +29,7 @@ function setup(): { clock: FakeClock; network: FakeNetwork; side(local: PeerID, 
   const network = new FakeNetwork(clock);
   const connect = connector(clock, network.create);
   const side = (local: PeerID, remote: PeerID, offerer: boolean): Side => {
-    const made: Omit<Side, "conn"> = { heard: [], frames: [], signals: [], drained: 0, other: null };
+    const made: Omit<Side, "conn"> = { greets: true, heard: [], frames: [], signals: [], drained: 0, other: null };
     const self = made as Side;
     self.conn = connect({
       local,
@@ -42,8 +46,13 @@ function setup(): { clock: FakeClock; network: FakeNetwork; side(local: PeerID, 
           });
         },
         phase: (phase) => self.heard.push(phase),
-        opened: (maxFrame) => self.heard.push(`opened ${maxFrame}`),
-        frame: (frame) => self.frames.push(frame),
+        opened: (maxFrame) => {
+          self.heard.push(`opened ${maxFrame}`);
+          if (self.greets) self.conn.send(greeting);
+        },
+        frame: (frame) => {
+          if (frame[0] !== greeting[0]) self.frames.push(frame);
+        },
         drained: () => self.drained++,
         closed: (code) => self.heard.push(`closed ${code}`),
       },
@@ -78,6 +87,33 @@ test("two peers connect, talk, and part", async () => {
   assert.equal(b.heard.filter((what) => what.startsWith("closed")).join(), "closed closed_by_peer");
   assert.equal(network.open.length, 0);
   assert.equal(clock.waiting, 0);
+});
+
+test("the offerer speaks first", async () => {
+  const { clock, network, side } = setup();
+  const [a, b] = [side(low, high, true), side(high, low, false)];
+  a.greets = false;
+  introduce(a, b);
+  await clock.pass(1000);
+  assert.equal(network.connections[1]?.channels[0]?.readyState, "open");
+  b.conn.send(Uint8Array.of(1));
+  await clock.pass(1000);
+  assert.deepEqual([a.frames, b.heard], [[], ["offer_received", "answer_sent", "ice_connected"]]);
+  a.conn.send(Uint8Array.of(2));
+  await clock.pass(1000);
+  assert.deepEqual([b.heard.at(-1), b.frames], [`opened ${MaxFrame}`, [Uint8Array.of(2)]]);
+  b.conn.send(Uint8Array.of(3));
+  await clock.pass(1000);
+  assert.deepEqual(a.frames, [Uint8Array.of(3)]);
+});
+
+test("an offerer that never speaks is not waited for", async () => {
+  const { clock, side } = setup();
+  const [a, b] = [side(low, high, true), side(high, low, false)];
+  a.greets = false;
+  introduce(a, b);
+  await clock.pass(20_010);
+  assert.equal(b.heard.at(-1), "closed timeout");
 });
 
 test("candidates that come before the description wait for it, a bounded number of them", async () => {
