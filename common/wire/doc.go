@@ -14,7 +14,7 @@
 // The side that opened the channel sends the first frame; the other says nothing
 // before that frame came. It costs no time, since the frame may follow the opening
 // at once, and it is needed: a browser may lose a message that comes before it has told
-// its page that the channel is open (seen in Firefox 153, one connection in fifty).
+// its page that the channel is open (seen in Firefox 153, one connection in seventy).
 //
 // # Frames
 //
