@@ -325,7 +325,8 @@ func TestAnIdleLinkIsClosed(t *testing.T) {
 func TestNoMorePeersAreServedThanAllowed(t *testing.T) {
 	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
 		_, source := random(contentLength)
-		seeder, share, guest, _, _ := seederAndStranger(t, hub, connect, source, Config{MaxServe: 2})
+		seeder, share, guest, l, _ := seederAndStranger(t, hub, connect, source, Config{MaxServe: 2})
+		l.send(hello(source.info, 3), wire.HaveNone{Number: 3})
 		guests, overloaded := []*stranger{guest}, 0
 		for range 3 {
 			replies := &reply{}

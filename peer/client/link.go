@@ -128,8 +128,8 @@ func (l *link) Opened(maxFrame int) {
 	})
 }
 
-// admit brings in the shares that want the peer and whose turn it is. A full share that
-// the peer called for is left out: its handshake will be answered by goodbye.
+// admit brings in the shares that want the peer and whose turn it is. Those that only
+// serve join when the peer's handshake comes.
 func (l *link) admit() {
 	if !l.open || l.closing {
 		return
@@ -149,8 +149,6 @@ func (l *link) admit() {
 			l.wanted = append(l.wanted, share)
 		case share.wants():
 			fetched++
-			l.join(share)
-		case !l.offerer && !share.full():
 			l.join(share)
 		}
 	}

@@ -73,9 +73,16 @@ func (c *memoryConn) run() {
 	c.mu.Lock()
 	c.other = other
 	c.mu.Unlock()
-	c.peering.Handler.Opened(64 << 10)
+	opened := c.peering.Offerer // the answerer's opens with the first frame
+	if opened {
+		c.peering.Handler.Opened(64 << 10)
+	}
 	for {
 		if frame := c.next(); frame != nil {
+			if !opened {
+				opened = true
+				c.peering.Handler.Opened(64 << 10)
+			}
 			c.peering.Handler.Frame(frame)
 			continue
 		}

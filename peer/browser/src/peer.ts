@@ -206,11 +206,6 @@ export class Peer {
     this.#state = "open";
     this.#maxFrame = maxFrame;
     this.phase("channel_open");
-    if (!this.outgoing) {
-      // It called for this content: our handshake need not wait for its own.
-      const exchange = this.#host.exchange(this.hash);
-      if (exchange?.greeted(this)) exchange.attach(this);
-    }
     this.admit();
     if (this.#waiting.size + this.#attached.size === 0) this.#rest();
     this.#measureRTT();
