@@ -128,17 +128,24 @@ func root(nodes []Hash, height, width int) Hash {
 // HashPiece computes the node of the piece layer that covers data, which must
 // be the whole piece. For content of one piece that node is the full hash.
 func (g Geometry) HashPiece(data []byte) Hash {
+	return g.PieceRoot(HashLeaves(data))
+}
+
+// HashLeaves returns the hashes of the leaves of data, which begins on the border of
+// a leaf: one for each 16 KiB, and one for no data at all.
+func HashLeaves(data []byte) []Hash {
 	leaves := make([]Hash, 0, leafCount(int64(len(data))))
 	for first := true; first || len(data) > 0; first = false {
 		n := min(len(data), LeafLength)
 		leaves = append(leaves, sha256.Sum256(data[:n]))
 		data = data[n:]
 	}
-	return g.pieceRoot(leaves)
+	return leaves
 }
 
-// pieceRoot folds the leaves of one piece; it overwrites them.
-func (g Geometry) pieceRoot(leaves []Hash) Hash {
+// PieceRoot folds the leaf hashes of one piece, all of them and in order, to the
+// hash of the piece; it overwrites them.
+func (g Geometry) PieceRoot(leaves []Hash) Hash {
 	if g.Pieces() == 1 { // the tree of the content itself, no higher than it needs to be
 		return root(leaves, 0, ceilPow2(len(leaves)))
 	}
