@@ -20,9 +20,13 @@ func TestProofs(t *testing.T) {
 		layer := randomHashes(random, pieces)
 		full := geometry.Root(layer)
 		kept := append([]content.Hash(nil), layer...)
+		proofs := content.NewProofs(geometry, layer)
 
 		for index := 0; index < pieces; index += geometry.ProofSpan() {
-			hashes, proof := geometry.Prove(layer, index)
+			hashes, proof := proofs.Prove(index)
+			if once, sameProof := geometry.Prove(layer, index); !reflect.DeepEqual(once, hashes) || !reflect.DeepEqual(sameProof, proof) {
+				t.Fatalf("%d pieces, from %d: proven alone it is another proof", pieces, index)
+			}
 			if err := geometry.CheckProof(full, index, hashes, proof); err != nil {
 				t.Fatalf("%d pieces, from %d: %v", pieces, index, err)
 			}
@@ -61,15 +65,53 @@ func TestProofs(t *testing.T) {
 func TestProveWhereNoSpanBegins(t *testing.T) {
 	geometry := content.Geometry{TotalLength: 600 * leaf, PieceLength: leaf}
 	layer := randomHashes(rand.New(rand.NewPCG(5, 6)), 600)
+	proofs := content.NewProofs(geometry, layer)
 	for _, index := range []int{-256, -1, 1, 255, 513, 600, 768, 1 << 32, 1<<63 - 1} {
-		if hashes, proof := geometry.Prove(layer, index); hashes != nil || proof != nil {
-			t.Errorf("%d: %d hashes were proven", index, len(hashes))
+		for name, prove := range map[string]func() ([]content.Hash, []content.Hash){
+			"Proofs":   func() ([]content.Hash, []content.Hash) { return proofs.Prove(index) },
+			"Geometry": func() ([]content.Hash, []content.Hash) { return geometry.Prove(layer, index) },
+		} {
+			if hashes, proof := prove(); hashes != nil || proof != nil {
+				t.Errorf("%s: %d hashes were proven from %d", name, len(hashes), index)
+			}
 		}
 	}
 	for _, wrong := range [][]content.Hash{nil, layer[:599], append(layer, layer...)} {
-		if hashes, _ := geometry.Prove(wrong, 0); hashes != nil {
+		if hashes, proof := content.NewProofs(geometry, wrong).Prove(0); hashes != nil || proof != nil {
 			t.Errorf("%d hashes of 600 prove something", len(wrong))
 		}
+	}
+}
+
+// A proof is looked up: whoever serves them hashes nothing for it, even of the widest layer.
+func TestProofsAreKept(t *testing.T) {
+	geometry := content.Geometry{TotalLength: content.MaxPieces * leaf, PieceLength: leaf}
+	layer := randomHashes(rand.New(rand.NewPCG(7, 8)), content.MaxPieces)
+	full, proofs := geometry.Root(layer), content.NewProofs(geometry, layer)
+	for index := 0; index < content.MaxPieces; index += geometry.ProofSpan() {
+		hashes, proof := proofs.Prove(index)
+		if err := geometry.CheckProof(full, index, hashes, proof); err != nil {
+			t.Fatalf("from %d: %v", index, err)
+		}
+		clear(proof) // it is the caller's: the next one must not suffer
+	}
+	before := append([]content.Hash(nil), layer...)
+	_, proof := proofs.Prove(256)
+	clear(layer) // what is kept above the spans does not come from here any more
+	if _, again := proofs.Prove(256); !reflect.DeepEqual(again, proof) {
+		t.Error("a proof was computed anew")
+	}
+	if hashes, _ := proofs.Prove(256); reflect.DeepEqual(hashes, before[256:512]) {
+		t.Error("the piece hashes are a copy, 2 MiB of them")
+	}
+}
+
+// BenchmarkProofs is what one answer to a stranger costs, of the widest layer.
+func BenchmarkProofs(b *testing.B) {
+	geometry := content.Geometry{TotalLength: content.MaxPieces * leaf, PieceLength: leaf}
+	proofs := content.NewProofs(geometry, randomHashes(rand.New(rand.NewPCG(9, 10)), content.MaxPieces))
+	for b.Loop() {
+		proofs.Prove(256 * 200)
 	}
 }
 

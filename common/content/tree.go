@@ -108,21 +108,25 @@ var padding = func() (pads [64]Hash) {
 // the layer to width (a power of two, at least len(nodes)). It overwrites nodes.
 func root(nodes []Hash, height, width int) Hash {
 	for ; width > 1; width, height = width/2, height+1 {
-		n := 0
-		for i := 0; i < len(nodes); i += 2 {
-			right := padding[height]
-			if i+1 < len(nodes) {
-				right = nodes[i+1]
-			}
-			nodes[n] = join(nodes[i], right)
-			n++
-		}
-		nodes = nodes[:n]
+		nodes = joinPairs(nodes[:0], nodes, height)
 	}
 	if len(nodes) == 0 {
 		return padding[height]
 	}
 	return nodes[0]
+}
+
+// joinPairs appends to above the layer above nodes, which are at the given height: each
+// pair joined, the odd one out with padding. above may begin where nodes begin.
+func joinPairs(above, nodes []Hash, height int) []Hash {
+	for i := 0; i < len(nodes); i += 2 {
+		right := padding[height]
+		if i+1 < len(nodes) {
+			right = nodes[i+1]
+		}
+		above = append(above, join(nodes[i], right))
+	}
+	return above
 }
 
 // HashPiece computes the node of the piece layer that covers data, which must
@@ -158,92 +162,4 @@ func (g Geometry) PieceRoot(leaves []Hash) Hash {
 func (g Geometry) Root(pieceHashes []Hash) FullHash {
 	height, width, _ := g.pieceLayer()
 	return FullHash(root(append([]Hash(nil), pieceHashes...), height, width))
-}
-
-// MaxProofHashes is the largest number of piece hashes that are asked for, and
-// proven, at a time (a power of two). 256 of them are 8 KiB, which fits any frame.
-const MaxProofHashes = 256
-
-// ProofSpan is the number of piece hashes that a request for hashes covers:
-// the padded layer, or MaxProofHashes where the layer is wider. Requests start
-// at multiples of it.
-func (g Geometry) ProofSpan() int {
-	_, width, _ := g.pieceLayer()
-	return min(width, MaxProofHashes)
-}
-
-// spanBegins reports whether a span of piece hashes begins at index.
-func (g Geometry) spanBegins(index int) bool {
-	return index >= 0 && index < g.Pieces() && index%g.ProofSpan() == 0
-}
-
-// Prove returns the piece hashes from index on (ProofSpan of them, fewer at the
-// end of the layer: padding is not carried) and their proof: the uncle hashes
-// from the span's root up to the full hash, lowest first (BEP 52, "hashes").
-// It returns nil, nil where no span begins at index (a multiple of ProofSpan within
-// the layer), so that an index from a stranger may be handed in, and where
-// pieceHashes are not one a piece. hashes aliases pieceHashes.
-func (g Geometry) Prove(pieceHashes []Hash, index int) (hashes, proof []Hash) {
-	height, width, _ := g.pieceLayer()
-	span := g.ProofSpan()
-	if !g.spanBegins(index) || len(pieceHashes) != g.Pieces() {
-		return nil, nil
-	}
-	hashes = pieceHashes[index:min(index+span, len(pieceHashes))]
-
-	// The layer of span roots, then upwards, taking each one's sibling.
-	layer := make([]Hash, 0, width/span)
-	spanHeight := height + bits.Len(uint(span)) - 1
-	for i := 0; i < len(pieceHashes); i += span {
-		nodes := append([]Hash(nil), pieceHashes[i:min(i+span, len(pieceHashes))]...)
-		layer = append(layer, root(nodes, height, span))
-	}
-	at, h := index/span, spanHeight
-	for w := width / span; w > 1; w, at, h = w/2, at/2, h+1 {
-		uncle := padding[h]
-		if at^1 < len(layer) {
-			uncle = layer[at^1]
-		}
-		proof = append(proof, uncle)
-		next := layer[:0]
-		for i := 0; i < len(layer); i += 2 {
-			right := padding[h]
-			if i+1 < len(layer) {
-				right = layer[i+1]
-			}
-			next = append(next, join(layer[i], right))
-		}
-		layer = next
-	}
-	return hashes, proof
-}
-
-// CheckProof checks what Prove made: that the hashes stand at index in the piece
-// layer of the content with this full hash. A list of another length than the
-// geometry asks for, and any wrong hash, is an [*Error] with code [CodeBadProof].
-func (g Geometry) CheckProof(full FullHash, index int, hashes, proof []Hash) error {
-	height, _, rootHeight := g.pieceLayer()
-	span := g.ProofSpan()
-	spanHeight := bits.Len(uint(span)) - 1
-	pieces := g.Pieces()
-	switch {
-	case !g.spanBegins(index):
-		return fail(CodeBadProof, "no span of piece hashes begins at %d", index)
-	case len(hashes) != min(span, pieces-index):
-		return fail(CodeBadProof, "%d piece hashes at %d instead of %d", len(hashes), index, min(span, pieces-index))
-	case len(proof) != rootHeight-spanHeight:
-		return fail(CodeBadProof, "a proof of %d hashes instead of %d", len(proof), rootHeight-spanHeight)
-	}
-	node := root(append([]Hash(nil), hashes...), height, span)
-	for i, at := 0, index/span; i < len(proof); i, at = i+1, at/2 {
-		if at%2 == 0 {
-			node = join(node, proof[i])
-		} else {
-			node = join(proof[i], node)
-		}
-	}
-	if FullHash(node) != full {
-		return fail(CodeBadProof, "the piece hashes from %d do not lead to the full hash %s", index, full.Short())
-	}
-	return nil
 }

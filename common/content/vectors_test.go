@@ -240,7 +240,7 @@ func TestProofVectors(t *testing.T) {
 		geometry := content.Geometry{TotalLength: v.TotalLength, PieceLength: v.PieceLength}
 		if v.Code == "" {
 			good++
-			hashes, proof := geometry.Prove(layer(geometry.Pieces()), v.Index)
+			hashes, proof := content.NewProofs(geometry, layer(geometry.Pieces())).Prove(v.Index)
 			if !reflect.DeepEqual(hashes, layer(v.First + v.Count)[v.First:]) || len(proof) != len(v.Proof) ||
 				(len(proof) > 0 && !reflect.DeepEqual(proof, v.Proof)) {
 				t.Errorf("%s: proven by %d hashes and %v", v.Name, len(hashes), proof)
