@@ -23,8 +23,9 @@ export {
   MaxPieces,
   MaxProofHashes,
   MaxTotalLength,
+  Proofs,
 } from "./content/tree.ts";
-export { type Summary, type SumOptions, sum, hashPiece } from "./content/sum.ts";
+export { type Summary, type SumOptions, hashLeaves, hashPiece, sum } from "./content/sum.ts";
 export {
   type Info,
   type InfoDictionary,

@@ -9,6 +9,7 @@ import {
   formatLink,
   Geometry,
   type Hash,
+  hashLeaves,
   hashPiece,
   type InfoDictionary,
   infoOfLink,
@@ -18,6 +19,7 @@ import {
   parseFullHash,
   parseInfo,
   parseLink,
+  Proofs,
   sum,
   toDictionary,
 } from "../src/content.ts";
@@ -150,11 +152,36 @@ describe("proofs.json", () => {
       const check = (): void => geometry.checkProof(full, vector.index, hashes, vector.proof.map(bytes));
       if (vector.code !== undefined) return assert.equal(codeOf(check), vector.code);
       check();
-      const proven = geometry.prove(layer(geometry.pieces), vector.index);
-      assert.deepEqual(proven.hashes.map(toHex), hashes.map(toHex));
+      const proven = new Proofs(geometry, layer(geometry.pieces)).prove(vector.index);
+      assert.deepEqual(proven?.hashes.map(toHex), hashes.map(toHex));
       assert.deepEqual(proven.proof.map(toHex), vector.proof);
+      assert.deepEqual(geometry.prove(layer(geometry.pieces), vector.index), proven);
     });
   }
+  test("an index from a stranger does no harm", () => {
+    const geometry = new Geometry(600 * 16384, 16384);
+    const proofs = new Proofs(geometry, layer(600));
+    for (const index of [-256, -1, 1, 255, 513, 600, 768, 2 ** 32, 2 ** 53, 0.5, NaN, Infinity]) {
+      assert.equal(proofs.prove(index), null, String(index));
+    }
+    assert.equal(proofs.prove(512)?.hashes.length, 600 - 512);
+    assert.equal(new Proofs(geometry, layer(599)).prove(0), null);
+    assert.equal(new Proofs(geometry, layer(601)).prove(0), null);
+  });
+  test("every span of a wide layer is proven, and nothing is joined anew for it", () => {
+    const geometry = new Geometry(5000 * 16384, 16384);
+    const hashes = layer(5000);
+    const full = geometry.root(hashes);
+    const proofs = new Proofs(geometry, hashes);
+    for (let index = 0; index < geometry.pieces; index += geometry.proofSpan) {
+      const proven = proofs.prove(index);
+      assert.ok(proven !== null);
+      geometry.checkProof(full, index, proven.hashes, proven.proof);
+    }
+    const kept = proofs.prove(256)?.proof;
+    for (const hash of hashes) hash.fill(0);
+    assert.deepEqual(proofs.prove(256)?.proof, kept);
+  });
 });
 
 describe("info.json", () => {
@@ -225,6 +252,17 @@ test("a link holds no more mediators than a link may name", () => {
   const info = parseInfo(JSON.stringify({ full_hash: "0".repeat(64), total_length: 5 }));
   const many = Array.from({ length: 20 }, (_, i) => `ws://mediator-${i}/mediation`);
   assert.deepEqual(parseLink(formatLink(linkTo(info, many))).mediators, many.slice(0, 16));
+});
+
+test("leaves are hashed each for itself, the last one at its own length", async () => {
+  for (const length of [0, 1, 16383, 16384, 16385, 5 * 16384 + 7]) {
+    const data = sample(length);
+    const leaves: string[] = [];
+    for (let begin = 0; begin === 0 || begin < length; begin += 16384) {
+      leaves.push(createHash("sha256").update(data.subarray(begin, begin + 16384)).digest("hex"));
+    }
+    assert.deepEqual((await hashLeaves(data)).map(toHex), leaves, `${length} bytes`);
+  }
 });
 
 test("a piece of several has a taller tree than content of one", async () => {

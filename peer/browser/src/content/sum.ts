@@ -82,7 +82,11 @@ export async function hashPiece(geometry: Geometry, data: Bytes): Promise<Hash> 
   return geometry.pieceRoot(await hashLeaves(data));
 }
 
-async function hashLeaves(data: Bytes): Promise<Hash[]> {
+/**
+ * The hashes of the leaves of data, which begins on the border of a leaf: one for each
+ * 16 KiB, and one for no data at all.
+ */
+export async function hashLeaves(data: Bytes): Promise<Hash[]> {
   const leaves: Bytes[] = [];
   do {
     const begin = leaves.length * LeafLength;

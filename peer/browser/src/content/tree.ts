@@ -108,32 +108,17 @@ export class Geometry {
   }
 
   /**
-   * The piece hashes from index on (proofSpan of them, fewer at the end of the
-   * layer: padding is not carried) and their proof: the uncle hashes from the
-   * span's root up to the full hash, lowest first (BEP 52, "hashes"). index must be
-   * a multiple of proofSpan within the layer.
+   * What Proofs.prove of these piece hashes returns, for an index that is a multiple of
+   * proofSpan within the layer. It joins them anew each time.
    */
   prove(pieceHashes: readonly Hash[], index: number): { hashes: Hash[]; proof: Hash[] } {
-    const span = this.proofSpan;
-    // The layer of span roots, then upwards, taking each one's sibling.
-    let layer: Hash[] = [];
-    for (let i = 0; i < pieceHashes.length; i += span) {
-      layer.push(root(pieceHashes.slice(i, i + span), this.#height, span));
-    }
-    const proof: Hash[] = [];
-    let at = index / span;
-    let height = this.#height + Math.log2(span);
-    for (let width = this.#width / span; width > 1; width /= 2) {
-      proof.push(layer[at ^ 1] ?? pad(height));
-      layer = joinPairs(layer, height);
-      at >>= 1;
-      height++;
-    }
-    return { hashes: pieceHashes.slice(index, index + span), proof };
+    const proven = new Proofs(this, pieceHashes).prove(index);
+    if (proven === null) throw new RangeError(`no span of piece hashes begins at ${index}`);
+    return proven;
   }
 
   /**
-   * Checks what prove made: that the hashes stand at index in the piece layer of
+   * Checks what Proofs.prove made: that the hashes stand at index in the piece layer of
    * the content with this full hash. A list of another length than the geometry
    * asks for, and any wrong hash, throws a ContentError "bad_proof".
    */
@@ -159,6 +144,57 @@ export class Geometry {
     if (toHex(node) !== full) {
       throw new ContentError("bad_proof", `the piece hashes from ${index} do not lead to the full hash ${shortHash(full)}`);
     }
+  }
+}
+
+/**
+ * Proves the piece hashes of one content to strangers. It keeps the tree from the spans'
+ * roots on, at most 510 hashes, so that a proof is looked up and not computed.
+ */
+export class Proofs {
+  readonly #geometry: Geometry;
+  readonly #pieceHashes: readonly Hash[];
+  /** The spans' roots and every layer above them but the root, without padding. */
+  readonly #layers: (readonly Hash[])[] = [];
+  readonly #height: number; // of the first of #layers, above the leaves
+
+  /**
+   * Joins the piece hashes, one a piece, once: with 65,536 of them that takes about 0.2 s.
+   * It keeps pieceHashes, which must not change any more; where they are not one a piece, nothing is proven.
+   */
+  constructor(geometry: Geometry, pieceHashes: readonly Hash[]) {
+    const { pieces, pieceLength, proofSpan: span } = geometry;
+    const height = Math.log2(pieceLength / LeafLength);
+    this.#geometry = geometry;
+    this.#height = height + Math.log2(span);
+    this.#pieceHashes = pieceHashes.length === pieces ? pieceHashes : [];
+    let layer: Hash[] = [];
+    for (let i = 0; i < this.#pieceHashes.length; i += span) {
+      layer.push(root(this.#pieceHashes.slice(i, i + span), height, span));
+    }
+    for (let h = this.#height; layer.length > 1; h++) {
+      this.#layers.push(layer);
+      layer = joinPairs(layer, h);
+    }
+  }
+
+  /**
+   * The piece hashes from index on (proofSpan of them, fewer at the end of the
+   * layer: padding is not carried) and their proof: the uncle hashes from the
+   * span's root up to the full hash, lowest first (BEP 52, "hashes"). null where no span begins
+   * at index (a multiple of proofSpan within the layer), so that an index from a stranger may be handed in.
+   */
+  prove(index: number): { hashes: Hash[]; proof: Hash[] } | null {
+    const span = this.#geometry.proofSpan;
+    const known = Number.isInteger(index) && index >= 0 && index < this.#pieceHashes.length;
+    if (!known || index % span !== 0) return null;
+    let at = index / span;
+    const proof = this.#layers.map((layer, i) => {
+      const uncle = layer[at ^ 1] ?? pad(this.#height + i);
+      at >>= 1;
+      return uncle;
+    });
+    return { hashes: this.#pieceHashes.slice(index, index + span), proof };
   }
 }
 
