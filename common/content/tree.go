@@ -138,7 +138,11 @@ func (g Geometry) HashPiece(data []byte) Hash {
 // HashLeaves returns the hashes of the leaves of data, which begins on the border of
 // a leaf: one for each 16 KiB, and one for no data at all.
 func HashLeaves(data []byte) []Hash {
-	leaves := make([]Hash, 0, leafCount(int64(len(data))))
+	return appendLeaves(make([]Hash, 0, leafCount(int64(len(data)))), data)
+}
+
+// appendLeaves appends what HashLeaves returns.
+func appendLeaves(leaves []Hash, data []byte) []Hash {
 	for first := true; first || len(data) > 0; first = false {
 		n := min(len(data), LeafLength)
 		leaves = append(leaves, sha256.Sum256(data[:n]))
