@@ -88,7 +88,7 @@ func (g *getting) run(ctx context.Context, what string) error {
 		return err
 	}
 	g.urls = g.mediators.or(fromLink)
-	target, err := client.CreateFile(g.path(info), info.Geometry(), client.FileOptions{Overwrite: g.force, Create: g.w.create})
+	target, err := client.CreateFile(g.path(info), info, client.FileOptions{Overwrite: g.force, Wrap: g.w.wrap})
 	if err != nil {
 		return err
 	}

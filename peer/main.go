@@ -30,7 +30,7 @@ type world struct {
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one: a bar may move on it
 	environment    func(name string) (value string, set bool)
-	create         func(path string) (client.File, error) // nil: on disk; see client.FileOptions
+	wrap           func(client.File) client.File // of unfinished files; nil: as they are; see client.FileOptions
 }
 
 func main() {

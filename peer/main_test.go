@@ -418,7 +418,7 @@ func (f *fullDisk) WriteAt(p []byte, at int64) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.room -= len(p); f.room < 0 {
-		return 0, &fs.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
+		return 0, &fs.PathError{Op: "write", Path: "part", Err: syscall.ENOSPC}
 	}
 	return f.File.WriteAt(p, at)
 }
@@ -428,10 +428,7 @@ func TestAFullDisk(t *testing.T) {
 	_, link := seed(t, m, write(t, filepath.Join(t.TempDir(), "file"), bytesOf(1<<20)))
 	out := t.TempDir()
 	full := func(w *world) {
-		w.create = func(path string) (client.File, error) {
-			file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-			return &fullDisk{File: file, room: 300_000}, err
-		}
+		w.wrap = func(file client.File) client.File { return &fullDisk{File: file, room: 300_000} }
 	}
 	start(t, []setting{full}, "get", link, "-o", out).ends(exitFailed, "the disk is full (disk_full)")
 	left(t, out)

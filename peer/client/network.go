@@ -33,9 +33,9 @@ type FileOptions = store.Options
 // File is what [FileOptions] may replace.
 type File = store.File
 
-// CreateFile begins a file and returns it as a target for Get; see [store.Create].
-func CreateFile(path string, geometry content.Geometry, options FileOptions) (Target, error) {
-	target, err := store.Create(path, geometry, options)
+// CreateFile begins a file, or goes on with it, and returns it as a target for Get; see [store.Create].
+func CreateFile(path string, info content.Info, options FileOptions) (Target, error) {
+	target, err := store.Create(path, info, options)
 	if err != nil {
 		return nil, err
 	}

@@ -11,15 +11,15 @@ type Code string
 
 // The classes of failure.
 const (
-	CodeMissing     Code = "missing"      // there is no such file or folder
-	CodeNoFile      Code = "no_file"      // it is a folder, a device, a pipe
-	CodeUnreadable  Code = "unreadable"   // the file cannot be read, or reading failed
-	CodeTooLarge    Code = "too_large"    // more than a full hash can name
-	CodeChanged     Code = "changed"      // the file is no longer what it was when it was hashed
-	CodeExists      Code = "exists"       // the target's name is taken
-	CodeUnwritable  Code = "unwritable"   // the target's folder cannot be written to, or writing failed
-	CodeDiskFull    Code = "disk_full"    // no room, or the quota is used up
-	CodeNotComplete Code = "not_complete" // Commit before every piece was written
+	CodeMissing    Code = "missing"    // there is no such file or folder
+	CodeNoFile     Code = "no_file"    // it is a folder, a device, a pipe
+	CodeUnreadable Code = "unreadable" // the file cannot be read, or reading failed
+	CodeTooLarge   Code = "too_large"  // more than a full hash can name
+	CodeChanged    Code = "changed"    // the file is no longer what it was when it was hashed
+	CodeExists     Code = "exists"     // the target's name is taken
+	CodeUnwritable Code = "unwritable" // the target's folder cannot be written to, or writing failed
+	CodeDiskFull   Code = "disk_full"  // no room, or the quota is used up
+	CodeBusy       Code = "busy"       // another process is fetching it to the same place
 )
 
 // Error is a failure with its class.

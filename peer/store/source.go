@@ -9,26 +9,36 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"p2pcdn/common/content"
-	"p2pcdn/common/wire"
 )
 
-// readAttempts is how often a block is read anew because the file was touched
-// meanwhile. A file that changes faster than that is being written.
-const readAttempts = 3
+const (
+	// readAttempts is how often a block is read anew because the file was touched
+	// meanwhile. A file that changes faster than that is being written.
+	readAttempts = 3
+
+	// settling is how long after a change another one may leave the file with the same
+	// time of change: file systems count it in steps of up to two seconds (FAT).
+	settling = 2 * time.Second
+
+	// maxVerifying bounds the pieces that are verified at the same time, and with them the
+	// memory (192 KiB each): more than most machines have cores for.
+	maxVerifying = 8
+)
 
 // Source is a file that is seeded. Its methods may be called together.
 type Source struct {
-	path string       // static after construction, as is the next one
+	path string       // static after construction, as are the next three
 	info content.Info // with piece hashes
+	file *os.File
+	now  func() time.Time
 
-	mu       sync.Mutex
-	file     *os.File   // guarded by mu, as are the next three
-	state    fileState  // as it was when the pieces in verified were verified
-	verified *wire.Bits // pieces whose data was seen to be right in this state
-	broken   error      // set once the content is lost
+	seen      atomic.Pointer[snapshot]
+	verifying [maxVerifying]sync.Mutex // held while a piece is verified: that of its number's remainder, so that nobody verifies what another is at
+	broken    atomic.Pointer[error]    // set once the content is lost
 }
 
 // fileState is what tells whether a file may have changed.
@@ -37,9 +47,36 @@ type fileState struct {
 	modified time.Time
 }
 
+// snapshot is a state of the file, and what is known of the pieces in that state.
+type snapshot struct {
+	state    fileState // static after construction, as is the next one
+	settled  bool      // every change from now on leads to another state
+	verified pieceSet  // pieces that were seen to be right in this state; grows
+}
+
+// settledAt says whether a change after now shows in the state.
+func (f fileState) settledAt(now time.Time) bool { return now.Sub(f.modified) > settling }
+
+// pieceSet is a set of pieces that only grows. Its methods may be called together.
+type pieceSet []atomic.Uint32
+
+func newPieceSet(pieces int) pieceSet { return make(pieceSet, (pieces+31)/32) }
+
+func (p pieceSet) has(piece int) bool { return p[piece/32].Load()&(1<<(piece%32)) != 0 }
+func (p pieceSet) add(piece int)      { p[piece/32].Or(1 << (piece % 32)) }
+func (p pieceSet) fill() {
+	for i := range p {
+		p[i].Store(^uint32(0))
+	}
+}
+
 // Open hashes a file and returns it as a source. pieceLength 0 is the default for
 // its length. progress, where it is not nil, is called with the bytes hashed so far and the file's length.
-func Open(ctx context.Context, path string, pieceLength int64, progress func(done, total int64)) (_ *Source, err error) {
+func Open(ctx context.Context, path string, pieceLength int64, progress func(done, total int64)) (*Source, error) {
+	return openSource(ctx, path, pieceLength, progress, time.Now)
+}
+
+func openSource(ctx context.Context, path string, pieceLength int64, progress func(done, total int64), now func() time.Time) (_ *Source, err error) {
 	file, state, err := openFile(path)
 	if err != nil {
 		return nil, err
@@ -49,6 +86,7 @@ func Open(ctx context.Context, path string, pieceLength int64, progress func(don
 			_ = file.Close() // it was only read
 		}
 	}()
+	settled := state.settledAt(now())
 	if pieceLength == 0 {
 		pieceLength = content.DefaultPieceLength(state.size)
 	}
@@ -73,13 +111,19 @@ func Open(ctx context.Context, path string, pieceLength int64, progress func(don
 	} else if now != state {
 		return nil, &Error{CodeChanged, path, "it changed while it was hashed", nil}
 	}
-	return &Source{
-		path: path, file: file, state: state, verified: wire.NewBits(geometry.Pieces()),
+	s := &Source{
+		path: path, file: file, now: now,
 		info: content.Info{
 			FullHash: summary.FullHash, FileName: fileName(path), ContentType: contentType(path),
 			TotalLength: state.size, PieceLength: pieceLength, PieceHashes: summary.PieceHashes,
 		},
-	}, nil
+	}
+	seen := &snapshot{state, settled, newPieceSet(geometry.Pieces())}
+	if settled {
+		seen.verified.fill() // it was just hashed
+	}
+	s.seen.Store(seen)
+	return s, nil
 }
 
 func isFileError(err error) bool {
@@ -139,78 +183,95 @@ func (s *Source) Path() string { return s.path }
 func (s *Source) Info() content.Info { return s.info }
 
 // ReadBlock reads a block into buffer, which is as long as the block; the block
-// lies within the content. Every failure is an [*Error]; after [CodeChanged] and
-// [CodeUnreadable] every further read fails in the same way.
+// lies within the content. Blocks are read side by side. Every failure is an [*Error]; after
+// [CodeChanged] and [CodeUnreadable] every further read fails in the same way.
 func (s *Source) ReadBlock(piece int, begin int64, buffer []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken == nil {
-		if err := s.read(piece, begin, buffer); err != nil {
-			s.broken = err
-		}
+	if broken := s.broken.Load(); broken != nil {
+		return *broken
 	}
-	return s.broken
+	if err := s.read(piece, begin, buffer); err != nil {
+		s.broken.CompareAndSwap(nil, &err) // the first reason counts
+		return *s.broken.Load()
+	}
+	return nil
 }
 
-// read reads until the file was seen to be the same before and after.
+// read reads until the file was, after reading, seen to be in the state in which the piece is right.
 func (s *Source) read(piece int, begin int64, buffer []byte) error {
+	offset := s.info.Geometry().PieceOffset(piece) + begin
 	for range readAttempts {
-		if err := s.observe(); err != nil {
+		seen := s.current()
+		if err := s.verify(seen, piece); err != nil {
 			return err
 		}
-		state := s.state
-		if !s.verified.Has(piece) {
-			if err := s.verify(piece, begin, buffer); err != nil {
-				return err
-			}
-		} else if err := s.readAt(buffer, s.info.Geometry().PieceOffset(piece)+begin); err != nil {
-			return err
+		if err := readFull(s.file, buffer, offset); err != nil {
+			return s.readError(err)
 		}
-		if err := s.observe(); err != nil {
+		if same, err := s.observe(seen); err != nil || same {
 			return err
-		}
-		if s.state == state {
-			s.verified.Add(piece)
-			return nil
 		}
 	}
 	return &Error{CodeChanged, s.path, "it is being written to", nil}
 }
 
-// observe notices that the file may have changed: then nothing counts as verified.
-func (s *Source) observe() error {
-	now, err := stat(s.file)
+// current returns the snapshot. What was verified while the file's state was not settled
+// is forgotten once it is: a change in between may not have shown.
+func (s *Source) current() *snapshot {
+	seen := s.seen.Load()
+	if now := s.now(); !seen.settled && seen.state.settledAt(now) {
+		s.seen.CompareAndSwap(seen, s.snapshot(seen.state, now))
+		return s.seen.Load()
+	}
+	return seen
+}
+
+func (s *Source) snapshot(state fileState, now time.Time) *snapshot {
+	return &snapshot{state, state.settledAt(now), newPieceSet(s.info.Geometry().Pieces())}
+}
+
+// observe says whether the file still is in the state that was seen. If it is not,
+// nothing counts as verified.
+func (s *Source) observe(seen *snapshot) (same bool, err error) {
+	state, err := stat(s.file)
 	switch {
 	case err != nil:
-		return readError(s.path, err)
-	case now.size != s.info.TotalLength:
-		return &Error{CodeChanged, s.path, "its length changed while it was seeded", nil}
-	case now != s.state:
-		s.state, s.verified = now, wire.NewBits(s.info.Geometry().Pieces())
+		return false, readError(s.path, err)
+	case state.size != s.info.TotalLength:
+		return false, &Error{CodeChanged, s.path, "its length changed while it was seeded", nil}
+	case state == seen.state:
+		return true, nil
 	}
-	return nil
+	s.seen.CompareAndSwap(seen, s.snapshot(state, s.now()))
+	return false, nil
 }
 
-// verify reads the whole piece, checks it, and takes the block from what was checked.
-func (s *Source) verify(piece int, begin int64, buffer []byte) error {
-	geometry := s.info.Geometry()
-	data := make([]byte, geometry.PieceSize(piece))
-	if err := s.readAt(data, geometry.PieceOffset(piece)); err != nil {
-		return err
+// verify checks the piece, if that was not done in the state that was seen.
+func (s *Source) verify(seen *snapshot, piece int) error {
+	if seen.verified.has(piece) {
+		return nil
 	}
-	if geometry.HashPiece(data) != s.info.PieceHash(piece) {
+	turn := &s.verifying[piece%maxVerifying]
+	turn.Lock()
+	defer turn.Unlock()
+	if seen.verified.has(piece) {
+		return nil
+	}
+	hash, err := new(hasher).piece(context.Background(), s.file, s.info.Geometry(), piece)
+	switch {
+	case err != nil:
+		return s.readError(err)
+	case hash != s.info.PieceHash(piece):
 		return &Error{CodeChanged, s.path, "it changed while it was seeded", nil}
 	}
-	copy(buffer, data[begin:])
-	return nil
+	same, err := s.observe(seen)
+	if same {
+		seen.verified.add(piece)
+	}
+	return err
 }
 
-func (s *Source) readAt(buffer []byte, offset int64) error {
-	_, err := s.file.ReadAt(buffer, offset)
-	switch {
-	case err == nil, errors.Is(err, io.EOF) && len(buffer) == 0:
-		return nil
-	case errors.Is(err, io.EOF):
+func (s *Source) readError(err error) error {
+	if errors.Is(err, io.EOF) {
 		return &Error{CodeChanged, s.path, "its length changed while it was seeded", nil}
 	}
 	return readError(s.path, err)
@@ -218,10 +279,7 @@ func (s *Source) readAt(buffer []byte, offset int64) error {
 
 // Close closes the file. Reads fail from then on.
 func (s *Source) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken == nil {
-		s.broken = &Error{CodeUnreadable, s.path, "it was closed", nil}
-	}
+	var closed error = &Error{CodeUnreadable, s.path, "it was closed", nil}
+	s.broken.CompareAndSwap(nil, &closed)
 	return s.file.Close()
 }

@@ -2,125 +2,170 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"p2pcdn/common/content"
-	"p2pcdn/common/wire"
 )
 
-// File is what a Target needs of its temporary file; [os.File] has it.
+// File is what a Target does to its part file; [os.File] has it.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
-	io.Closer
 	Truncate(size int64) error
 	Sync() error
-	Name() string
 }
 
 // Options of Create. The zero value is the usual.
 type Options struct {
-	Overwrite bool                            // replace a file that has the final name
-	Create    func(path string) (File, error) // makes a new file for reading and writing; nil: on disk. For a test's full disk
+	Overwrite bool            // replace a file that has the final name
+	Fresh     bool            // throw away what an earlier attempt left
+	Wrap      func(File) File // what the part file is used through; nil: itself. For a test's full disk
 }
 
 // Target is a file that is being fetched. Its methods may be called together.
 type Target struct {
-	path      string           // static after construction, as are the next two
-	geometry  content.Geometry // of the content
+	path      string           // static after construction, as are the next seven
+	partPath  string           // of the part file
+	hash      content.FullHash // of the content, as is the next one
+	geometry  content.Geometry
 	overwrite bool
+	part      *os.File // open and locked until Close
+	file      File     // what part is read and written through
+	found     bool     // an earlier attempt left something
 
-	mu        sync.Mutex
-	file      File       // guarded by mu, as are the next three
-	written   *wire.Bits // the pieces that are there
-	committed bool       // the file has its final name
-	closed    bool
+	worth atomic.Bool // there is something that the next attempt may go on with
+
+	ending    sync.Mutex // held while the file gets its final name, or is closed
+	committed bool       // guarded by ending: the file has its final name
+
+	open   sync.RWMutex // held for reading while the part file is used, for writing to close it
+	closed bool         // guarded by open
 }
 
-// maxTempName bounds the part of the temporary name that is the final name's, in
-// bytes: with dot, random digits and ending it stays within the 255 of common file systems.
-const maxTempName = 200
-
-// Create begins a file at path. It fails at once where the name is taken, the
-// folder is missing or cannot be written to.
-func Create(path string, geometry content.Geometry, options Options) (*Target, error) {
-	if options.Create == nil {
-		options.Create = createFile
-	}
+// Create begins a file at path, or goes on with what an earlier attempt left there: Check
+// says what that is. It fails at once where the name is taken, the
+// folder is missing or cannot be written to, and with [CodeBusy] where another process is at it.
+func Create(path string, info content.Info, options Options) (*Target, error) {
 	switch found, err := os.Lstat(path); {
 	case err == nil && found.IsDir():
 		return nil, &Error{CodeNoFile, path, "it is a folder", nil}
 	case err == nil && !options.Overwrite:
-		return nil, &Error{CodeExists, path, "there is a file of that name already, which only --force replaces", nil}
+		return nil, errExists(path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, writeError(path, err)
 	}
-	folder, name := filepath.Split(path)
-	if folder == "" {
-		folder = "."
+	t := &Target{
+		path: path, partPath: partPath(path, info.FullHash), overwrite: options.Overwrite,
+		hash: info.FullHash, geometry: info.Geometry(),
 	}
-	// 64 random bits never meet, so there is no second attempt.
-	temporary := fmt.Sprintf(".%s.%016x.part", name[:min(len(name), maxTempName)], rand.Uint64())
-	file, err := options.Create(filepath.Join(folder, temporary))
-	if err != nil {
-		return nil, writeError(folder, err)
+	var err error
+	if t.part, err = openPart(t.partPath); err != nil {
+		return nil, t.openError(err)
 	}
-	t := &Target{path: path, geometry: geometry, overwrite: options.Overwrite, file: file, written: wire.NewBits(geometry.Pieces())}
-	if err := file.Truncate(geometry.TotalLength); err != nil {
+	t.file = t.part
+	if options.Wrap != nil {
+		t.file = options.Wrap(t.part)
+	}
+	if err := t.prepare(options.Fresh); err != nil {
 		_ = t.Close()
-		return nil, writeError(path, err)
+		return nil, err
 	}
 	return t, nil
 }
 
-// createFile is not os.CreateTemp, whose files nobody else may read: the final
-// file is to have the permissions of any other.
-func createFile(path string) (File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+func (t *Target) openError(err error) error {
+	var told *Error
+	switch {
+	case errors.As(err, &told):
+		return told
+	case errors.Is(err, errBusy):
+		return &Error{CodeBusy, t.path, "another process is fetching it to this place", nil}
+	}
+	return writeError(filepath.Dir(t.partPath), err)
+}
+
+// prepare gives the part file its length. What it holds is not trusted, of whatever length it was.
+func (t *Target) prepare(fresh bool) error {
+	found, err := t.part.Stat()
+	if err != nil {
+		return readError(t.path, err)
+	}
+	t.found = found.Size() > 0 && !fresh
+	t.worth.Store(t.found)
+	if fresh && found.Size() > 0 {
+		if err := t.file.Truncate(0); err != nil {
+			return writeError(t.path, err)
+		}
+	}
+	if fresh || found.Size() != t.geometry.TotalLength {
+		if err := t.file.Truncate(t.geometry.TotalLength); err != nil {
+			return writeError(t.path, err)
+		}
+	}
+	return nil
 }
 
 // Path is the final name.
 func (t *Target) Path() string { return t.path }
 
-// WritePiece writes a piece that the caller has verified, at its place.
+// WritePiece writes a piece that the caller has verified, at its place. It does not
+// count as something to go on with.
 func (t *Target) WritePiece(piece int, data []byte) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, err := t.file.WriteAt(data, t.geometry.PieceOffset(piece)); err != nil {
+	return t.write(t.geometry.PieceOffset(piece), data)
+}
+
+// WriteBlock writes a block at its place; whether it is right shows later. Blocks are
+// written side by side. From then on there is something for the next attempt to go on with.
+func (t *Target) WriteBlock(piece int, begin int64, data []byte) error {
+	t.worth.Store(true)
+	return t.write(t.geometry.PieceOffset(piece)+begin, data)
+}
+
+func (t *Target) write(offset int64, data []byte) error {
+	t.open.RLock()
+	defer t.open.RUnlock()
+	if t.closed {
+		return t.errClosed()
+	}
+	if _, err := t.file.WriteAt(data, offset); err != nil {
 		return writeError(t.path, err)
 	}
-	t.written.Add(piece)
 	return nil
 }
 
-// ReadBlock reads a block of a piece that was written into buffer, which is as
-// long as the block.
+// ReadBlock reads a block into buffer, which is as long as the block. It belongs to a piece
+// that the caller has verified. Blocks are read side by side.
 func (t *Target) ReadBlock(piece int, begin int64, buffer []byte) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.written.Has(piece) {
-		return &Error{CodeUnreadable, t.path, "that piece is not there", nil}
+	t.open.RLock()
+	defer t.open.RUnlock()
+	if t.closed {
+		return t.errClosed()
 	}
-	_, err := t.file.ReadAt(buffer, t.geometry.PieceOffset(piece)+begin)
-	if err != nil && !(errors.Is(err, io.EOF) && len(buffer) == 0) {
+	if err := readFull(t.file, buffer, t.geometry.PieceOffset(piece)+begin); err != nil {
 		return readError(t.path, err)
 	}
 	return nil
 }
 
-// Commit puts the complete content under its final name. Blocks can be read
-// from it until Close. Where it fails there is nothing new under the final name.
+func (t *Target) errClosed() error {
+	return &Error{CodeUnreadable, t.path, "it was closed", nil}
+}
+
+// Commit puts the content, every piece of which the caller has verified, under its final
+// name. Blocks can be read from it until Close. Where it fails there is nothing new under
+// the final name, and what was fetched is still there for another attempt.
 func (t *Target) Commit() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.written.All() {
-		return &Error{CodeNotComplete, t.path, "not every piece is there", nil}
+	t.ending.Lock()
+	defer t.ending.Unlock()
+	t.open.RLock()
+	defer t.open.RUnlock()
+	if t.closed {
+		return t.errClosed()
 	}
 	if err := t.file.Sync(); err != nil { // also where a full disk shows late
 		return writeError(t.path, err)
@@ -133,24 +178,34 @@ func (t *Target) Commit() error {
 	return nil
 }
 
-// rename gives the temporary file its final name. Linking fails where the name is taken,
+// rename gives the part file its final name. Linking fails where the name is taken,
 // with nothing in between; file systems that cannot link get a check and a rename.
 func (t *Target) rename() error {
-	temporary := t.file.Name()
-	if t.overwrite {
-		return t.moved(os.Rename(temporary, t.path))
+	if !named(t.part, t.partPath) {
+		return t.gone()
 	}
-	err := os.Link(temporary, t.path)
+	if t.overwrite {
+		return t.moved(os.Rename(t.partPath, t.path))
+	}
+	err := os.Link(t.partPath, t.path)
 	switch {
 	case err == nil:
-		return t.moved(os.Remove(temporary))
+		return t.moved(os.Remove(t.partPath))
 	case errors.Is(err, fs.ErrExist):
-		return &Error{CodeExists, t.path, "there is a file of that name already, which only --force replaces", nil}
+		return errExists(t.path)
 	}
 	if _, err := os.Lstat(t.path); err == nil {
-		return &Error{CodeExists, t.path, "there is a file of that name already, which only --force replaces", nil}
+		return errExists(t.path)
 	}
-	return t.moved(os.Rename(temporary, t.path))
+	return t.moved(os.Rename(t.partPath, t.path))
+}
+
+// gone says why the part file is not there any more.
+func (t *Target) gone() error {
+	if _, err := os.Stat(filepath.Dir(t.partPath)); err != nil {
+		return writeError(t.path, err)
+	}
+	return &Error{CodeMissing, t.path, "its unfinished file was removed by somebody else", nil}
 }
 
 func (t *Target) moved(err error) error {
@@ -158,6 +213,10 @@ func (t *Target) moved(err error) error {
 		return writeError(t.path, err)
 	}
 	return nil
+}
+
+func errExists(path string) error {
+	return &Error{CodeExists, path, "there is a file of that name already, which only --force replaces", nil}
 }
 
 // syncFolder makes the new name last; where a system has no such thing, it is
@@ -169,20 +228,27 @@ func syncFolder(path string) {
 	}
 }
 
-// Close closes the file, and removes it if it was not committed. It may be called again.
-func (t *Target) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// Close closes the file, once nobody reads or writes any more. If it was not committed, what was
+// fetched stays for the next attempt, and where that is nothing, nothing stays. It may be called again.
+func (t *Target) Close() error { return t.end(!t.worth.Load()) }
+
+// Discard closes the file and throws away what was fetched. What was committed stays.
+func (t *Target) Discard() error { return t.end(true) }
+
+func (t *Target) end(discard bool) error {
+	t.ending.Lock()
+	defer t.ending.Unlock()
+	t.open.Lock()
+	defer t.open.Unlock()
 	if t.closed {
 		return nil
 	}
 	t.closed = true
-	t.written = wire.NewBits(t.geometry.Pieces())
-	err := t.file.Close()
-	if !t.committed {
-		err = errors.Join(err, os.Remove(t.file.Name()))
+	var err error
+	if discard && !t.committed {
+		err = removePart(t.part, t.partPath) // before others may lock it
 	}
-	if err != nil {
+	if err := errors.Join(err, t.part.Close()); err != nil {
 		return writeError(t.path, err)
 	}
 	return nil
