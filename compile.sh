@@ -30,12 +30,23 @@ if ! command -v go >/dev/null; then
   exit 1
 fi
 
+# The options of every bundle.
+esbuild_options=(--bundle --minify --target=es2022 --log-level=warning)
+
 # bundle <output> <source> [esbuild options]
 bundle() {
   local output=$1 source=$2
   shift 2
-  go tool esbuild "$source" --bundle --minify --sourcemap --target=es2022 --log-level=warning "--outfile=$output" "$@"
+  go tool esbuild "$source" "${esbuild_options[@]}" --sourcemap "--define:P2PCDN_STORE_WORKER=$worker" "--outfile=$output" "$@"
   built "$output"
+}
+
+# worker <source>: a worker's program as a JSON string, for the bundles that start
+# it: a site serves one file. Without templates a minified program is one line.
+worker() {
+  local program
+  program=$(go tool esbuild "$1" "${esbuild_options[@]}" --format=iife --supported:template-literal=false) || return
+  sed 's/[\\"]/\\&/g; s/.*/"&"/' <<<"$program"
 }
 
 # binary <output> <package>
@@ -63,6 +74,7 @@ echo "Building p2pcdn $version:"
 
 # The bundles first: the mediator embeds them.
 find preview/dist -type f ! -name placeholder.txt -delete
+worker=$(worker peer/browser/src/store/worker.ts)
 bundle preview/dist/cdn.mjs peer/browser/src/index.ts --format=esm
 bundle preview/dist/cdn.js peer/browser/src/index.ts --format=iife --global-name=cdn
 for page in index seeder leecher; do

@@ -1,0 +1,297 @@
+import type { Bytes } from "../bytes.ts";
+import { type Clock, pageClock } from "../clock.ts";
+import { encodeInfo, type Geometry, geometryOf, HashSize, type Hash, type Info, parseInfo } from "../content.ts";
+import { Bits } from "../wire.ts";
+import { StoreError } from "./error.ts";
+import type { Calls, CallType, Reply, Request } from "./messages.ts";
+import { chunkLength, Reader } from "./reader.ts";
+import type { Store } from "./store.ts";
+
+/**
+ * The text of store/worker.ts as one classic script: compile.sh defines it. Not there in tests, which
+ * hand in a worker of their own.
+ */
+declare const P2PCDN_STORE_WORKER: string | undefined;
+
+/** A Worker, as far as it is used. */
+export interface WorkerLike {
+  postMessage(message: Request, transfer: Transferable[]): void;
+  terminate(): void;
+  onmessage: ((event: MessageEvent<Reply>) => void) | null;
+  onmessageerror: ((event: MessageEvent) => void) | null;
+  onerror: ((event: ErrorEvent) => void) | null;
+}
+
+/** What a disk needs of the browser. */
+export interface DiskSeams {
+  /** Why there is no disk here, in words for people; null where there is one. */
+  readonly unavailable: string | null;
+  /** Starts the worker; may throw. */
+  start(): WorkerLike;
+  readonly clock: Clock;
+}
+
+/** How long the worker may take to come up, in ms: it is in the page already, and not fetched. */
+const startPatience = 10_000;
+
+/** The disk of this page. */
+export function pageDisk(): Disk {
+  return new Disk({ unavailable: whyNot(), start, clock: pageClock });
+}
+
+function whyNot(): string | null {
+  if (typeof P2PCDN_STORE_WORKER !== "string") return "this build of the script has no storage worker";
+  if (!globalThis.isSecureContext) return "the page is no secure context (https, or localhost)";
+  if (typeof Worker !== "function") return "the browser has no workers";
+  if (typeof navigator.storage?.getDirectory !== "function" || navigator.locks === undefined) {
+    return "the browser has no origin private file system";
+  }
+  return null;
+}
+
+/** Starts the worker from its text: the script is one file for a site to serve. */
+function start(): WorkerLike {
+  const address = URL.createObjectURL(new Blob([P2PCDN_STORE_WORKER as string], { type: "text/javascript" }));
+  try {
+    return new Worker(address, { name: "p2pcdn store" });
+  } finally {
+    // The worker has taken the address by now, where it may have it at all.
+    URL.revokeObjectURL(address);
+  }
+}
+
+/**
+ * The origin's disk, for all contents of a client. Its worker runs while contents are open, and
+ * ends with the last one.
+ */
+export class Disk {
+  readonly #seams: DiskSeams;
+  #line: Line | null = null;
+
+  constructor(seams: DiskSeams) {
+    this.#seams = seams;
+  }
+
+  /** Why there is no disk here, in words for people; null as far as it is known before one is opened. */
+  get unavailable(): string | null {
+    return this.#seams.unavailable;
+  }
+
+  /**
+   * Opens the place of a content: what an earlier visit left, or a new one. The info that comes back is
+   * the same with the piece hashes that the earlier visit knew. Rejects with a StoreError.
+   */
+  async open(info: Info): Promise<{ store: DiskStore; info: Info }> {
+    if (this.unavailable !== null) throw new StoreError("unavailable", this.unavailable);
+    const line = this.#join();
+    const content = line.number();
+    try {
+      await line.ready;
+      const known = parseInfo(await line.call("open", content, { info: encodeInfo(info) }));
+      return { store: new DiskStore(line, content, known), info: known };
+    } catch (error) {
+      line.leave();
+      throw error;
+    }
+  }
+
+  /** The line to the worker, one user more. */
+  #join(): Line {
+    const line = this.#line?.open === true ? this.#line : new Line(this.#seams);
+    this.#line = line;
+    line.join();
+    return line;
+  }
+}
+
+/** A request that is not answered yet. */
+interface Waiting {
+  resolve(value: unknown): void;
+  reject(error: StoreError): void;
+  progress(done: number, total: number): void;
+}
+
+/** A running worker and what it was asked. What waits is rejected when it ends, whyever. */
+class Line {
+  /** Resolves when the worker runs. */
+  readonly ready: Promise<void>;
+  readonly #waiting = new Map<number, Waiting>(); // by call; as many as the callers have on the way
+  #worker: WorkerLike | null = null; // null once ended
+  #error: StoreError | null = null; // why it ended
+  #started!: { resolve(): void; reject(error: StoreError): void };
+  #next = 0; // calls and contents share their numbers
+  #users = 0;
+
+  constructor({ start, clock }: DiskSeams) {
+    this.ready = new Promise((resolve, reject) => (this.#started = { resolve, reject }));
+    this.ready.catch(() => {}); // told to whoever opens
+    const cancel = clock.after(startPatience, () => this.#end(refused("it did not answer")));
+    this.ready.then(cancel, cancel);
+    try {
+      const worker = start();
+      this.#worker = worker;
+      worker.onmessage = ({ data }) => this.#heard(data);
+      worker.onerror = (event) => {
+        event.preventDefault?.(); // told by what rejects
+        this.#failed(event.message);
+      };
+      worker.onmessageerror = () => this.#failed("a message could not be read");
+    } catch (error) {
+      this.#end(refused((error as Error).message));
+    }
+  }
+
+  /** Whether another content can be opened. */
+  get open(): boolean {
+    return this.#worker !== null;
+  }
+
+  /** A number for a content. */
+  number(): number {
+    return this.#next++;
+  }
+
+  join(): void {
+    this.#users++;
+  }
+
+  /** The last one ends the worker. */
+  leave(): void {
+    this.#users--;
+    if (this.#users === 0) this.#end(new StoreError("closed", "the store is closed"));
+  }
+
+  call<T extends CallType>(
+    type: T,
+    content: number,
+    ask: Calls[T]["ask"],
+    transfer: Transferable[] = [],
+    progress: (done: number, total: number) => void = () => {},
+  ): Promise<Calls[T]["answer"]> {
+    return new Promise((resolve, reject) => {
+      if (this.#worker === null) return reject(this.#error);
+      const call = this.#next++;
+      this.#worker.postMessage({ type, call, content, ...ask } as Request, transfer);
+      this.#waiting.set(call, { resolve: resolve as (value: unknown) => void, reject, progress });
+    });
+  }
+
+  #heard(reply: Reply): void {
+    if (reply.type === "ready") return this.#started.resolve();
+    const waiting = this.#waiting.get(reply.call);
+    if (reply.type === "progress") return waiting?.progress(reply.done, reply.total);
+    this.#waiting.delete(reply.call);
+    if (reply.type === "done") waiting?.resolve(reply.value);
+    else waiting?.reject(new StoreError(reply.reason, reply.message));
+  }
+
+  #failed(message: string): void {
+    this.#end(new StoreError("lost", `the storage worker ended: ${message}`));
+  }
+
+  #end(error: StoreError): void {
+    if (this.#error !== null) return;
+    this.#error = error;
+    this.#worker?.terminate();
+    this.#worker = null;
+    this.#started.reject(error.reason === "lost" ? refused(error.message) : error);
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+}
+
+function refused(why: string): StoreError {
+  return new StoreError("unavailable", `the storage worker does not start (a Content-Security-Policy needs worker-src blob:): ${why}`);
+}
+
+/** One content on the disk. */
+export class DiskStore implements Store {
+  readonly #line: Line;
+  readonly #content: number;
+  readonly #info: Info;
+  readonly #geometry: Geometry;
+  readonly #reader: Reader;
+  #blob: Blob | null = null; // once complete
+  #closing: Promise<void> | null = null;
+
+  /** The content is open in the worker under that number; Disk makes it. */
+  constructor(line: Line, content: number, info: Info) {
+    this.#line = line;
+    this.#content = content;
+    this.#info = info;
+    this.#geometry = geometryOf(info);
+    const { pieceLength, totalLength } = this.#geometry;
+    // No chunk has more than one piece: its neighbour may not be settled yet.
+    this.#reader = new Reader(Math.min(chunkLength, pieceLength), totalLength, (offset, length) => this.#load(offset, length));
+  }
+
+  async check(info: Info, progress?: (done: number, total: number) => void): Promise<Bits> {
+    const bits = Bits.parse(await this.#call("check", { info: encodeInfo(info) }, [], progress), this.#geometry.pieces);
+    if (bits instanceof Error) throw new StoreError("broken", bits.message);
+    return bits;
+  }
+
+  async keep(piece: number, begin: number, data: Bytes): Promise<readonly Hash[]> {
+    const hashes = await this.#call("keep", { piece, begin, data }, [data.buffer]);
+    return Array.from({ length: hashes.length / HashSize }, (_, i) => hashes.subarray(i * HashSize, (i + 1) * HashSize));
+  }
+
+  settle(piece: number): void {
+    // What is not remembered is fetched again on another visit: no reason to end this one.
+    this.#call("settle", { piece }).catch(() => {});
+  }
+
+  read(piece: number, begin: number, length: number): Promise<Bytes> {
+    return this.#reader.read(this.#geometry.pieceOffset(piece) + begin, length);
+  }
+
+  async complete(): Promise<Blob> {
+    if (this.#blob === null) {
+      const file = await this.#call("complete", {});
+      this.#blob = file.slice(0, file.size, this.#info.contentType);
+    }
+    return this.#blob;
+  }
+
+  close(discard: boolean): Promise<void> {
+    this.#closing ??= this.#close(discard);
+    return this.#closing;
+  }
+
+  async write(piece: number, data: Bytes): Promise<void> {
+    await this.keep(piece, 0, data);
+    this.settle(piece);
+  }
+
+  blob(): Blob {
+    if (this.#blob === null) throw new StoreError("broken", "the content is not complete");
+    return this.#blob;
+  }
+
+  async #close(discard: boolean): Promise<void> {
+    try {
+      await this.#line.call("close", this.#content, { discard });
+    } catch {
+      // The worker is gone, and all that it held with it.
+    } finally {
+      this.#line.leave();
+    }
+  }
+
+  async #load(offset: number, length: number): Promise<ArrayBuffer> {
+    if (this.#blob !== null) return this.#blob.slice(offset, offset + length).arrayBuffer();
+    const { pieceLength } = this.#geometry;
+    const piece = Math.floor(offset / pieceLength);
+    return (await this.#call("read", { piece, begin: offset % pieceLength, length })).buffer;
+  }
+
+  #call<T extends CallType>(
+    type: T,
+    ask: Calls[T]["ask"],
+    transfer?: Transferable[],
+    progress?: (done: number, total: number) => void,
+  ): Promise<Calls[T]["answer"]> {
+    if (this.#closing !== null) return Promise.reject(new StoreError("closed", "the store is closed"));
+    return this.#line.call(type, this.#content, ask, transfer, progress);
+  }
+}
