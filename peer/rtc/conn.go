@@ -30,14 +30,19 @@ const (
 	// HighWater and the short frames (have, request, reject) that do not wait for Room.
 	hardLimit = 4 << 20
 
-	// maxWaiting bounds the remote candidates that wait for the remote description.
-	// A machine with several interfaces and servers has a dozen or two; what comes
-	// above is dropped, since any single working candidate is enough.
-	maxWaiting = 64
+	// maxCandidates bounds the remote candidates, those that wait for the remote
+	// description and those that are tried. A machine with several interfaces and servers
+	// has a dozen or two; what comes above is dropped, since any single working candidate
+	// is enough.
+	maxCandidates = 64
+
+	// maxTCPCandidates bounds those of them that are over TCP, each of which we connect
+	// to from all our addresses.
+	maxTCPCandidates = 8
 
 	// signalQueue is how many remote signals may wait to be handled: two
 	// descriptions and all candidates that they may have.
-	signalQueue = 2 * maxWaiting
+	signalQueue = 2 * maxCandidates
 
 	// flushTimeout bounds how long Close waits for what was sent to arrive: a
 	// goodbye is short, and a peer that is still there takes it within a round trip.
@@ -60,6 +65,7 @@ type Conn struct {
 	channel *channel // guarded by mu; nil before it is open
 
 	session  *session        // owned by run; nil for an answerer that waits for an offer
+	fallback *time.Timer     // owned by run: when our TCP candidates are told
 	offering bool            // owned by run: session is of our offer
 	waiting  []*ICECandidate // owned by run: remote candidates that came before the remote description
 	closing  sync.WaitGroup  // sessions that are being closed, and the reader
@@ -76,6 +82,8 @@ func (t *Transport) Connect(peering Peering) *Conn {
 		ended:   make(chan struct{}),
 		drained: make(chan struct{}, 1),
 	}
+	c.fallback = time.NewTimer(t.tcpAfter)
+	c.fallback.Stop() // until the checks begin
 	go c.run()
 	return c
 }
@@ -164,6 +172,7 @@ func (c *Conn) run() {
 func (c *Conn) loop() {
 	deadline := time.NewTimer(c.transport.connectTimeout)
 	defer deadline.Stop()
+	defer c.fallback.Stop()
 	for {
 		select {
 		case <-c.stop:
@@ -174,6 +183,11 @@ func (c *Conn) loop() {
 			c.happened(e)
 			if c.open() != nil {
 				deadline.Stop()
+				c.fallback.Stop()
+			}
+		case <-c.fallback.C:
+			if c.session != nil {
+				c.session.tellTCP()
 			}
 		case <-deadline.C:
 			c.Close(ErrTimeout)
@@ -242,7 +256,7 @@ func (c *Conn) candidate(candidate *ICECandidate) {
 	case candidate == nil:
 	case c.session != nil && c.session.remoteSDP != "":
 		c.session.add(candidate)
-	case len(c.waiting) < maxWaiting:
+	case len(c.waiting) < maxCandidates:
 		c.waiting = append(c.waiting, candidate)
 	}
 }

@@ -20,7 +20,11 @@ type session struct {
 
 	described bool            // our description was sent: candidates may follow
 	local     []*ICECandidate // that wait for our description to be sent; nil entry: the end
+	late      []*ICECandidate // over TCP, and the end, that wait to be needed
+	lateTold  bool            // they were
 	remoteSDP string          // "" before it came
+	tried     int             // remote candidates
+	triedTCP  int             // those of them over TCP
 	mid       string          // of the data channel's section, from our description
 	fragment  string          // our ICE user name fragment
 	watching  atomic.Bool     // there is a channel, or will be: one is enough
@@ -168,7 +172,7 @@ func (s *session) describe(kind Kind, description webrtc.SessionDescription) err
 
 func (s *session) send(signal Signal) { s.conn.peering.Handler.Signal(signal.String()) }
 
-// gathered sends a candidate of ours, after our description.
+// gathered sends a candidate of ours, after our description; one over TCP not before it is needed.
 func (s *session) gathered(found *webrtc.ICECandidate) {
 	var candidate *ICECandidate
 	if found != nil {
@@ -176,26 +180,43 @@ func (s *session) gathered(found *webrtc.ICECandidate) {
 		line := uint16(0)
 		candidate = &ICECandidate{Candidate: found.ToJSON().Candidate, SDPMLineIndex: &line, SDPMid: &s.mid, UsernameFragment: &s.fragment}
 	}
-	if !s.described {
+	isTCP := found != nil && found.Protocol == webrtc.ICEProtocolTCP
+	switch {
+	case isTCP && found.TCPType != tcpPassive: // of a connection that we open: nobody could use it
+	case (isTCP || found == nil && len(s.late) > 0) && !s.lateTold:
+		s.late = append(s.late, candidate)
+	case !s.described:
 		s.local = append(s.local, candidate)
-		return
+	default:
+		s.send(Signal{Kind: Candidate, Candidate: candidate})
 	}
-	s.send(Signal{Kind: Candidate, Candidate: candidate})
+}
+
+// tellTCP sends the candidates over TCP, now that those over UDP had their time.
+func (s *session) tellTCP() {
+	s.lateTold = true
+	for _, candidate := range s.late {
+		s.send(Signal{Kind: Candidate, Candidate: candidate})
+	}
+	s.late = nil
 }
 
 // setRemote takes the remote description, and the candidates that waited for it.
+// From here on pion checks candidates.
 func (s *session) setRemote(kind webrtc.SDPType, sdp string) error {
 	if maxFrame(sdp) < wire.MinFrame {
 		return fmt.Errorf("the peer takes frames of %d bytes, but %d are needed", maxFrame(sdp), wire.MinFrame)
 	}
-	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: kind, SDP: sdp}); err != nil {
+	description, candidates := splitCandidates(sdp)
+	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: kind, SDP: description}); err != nil {
 		return fmt.Errorf("using the peer's %s: %w", kind, err)
 	}
 	s.remoteSDP = sdp
-	for _, candidate := range s.conn.waiting {
+	for _, candidate := range append(candidates, s.conn.waiting...) {
 		s.add(candidate)
 	}
 	s.conn.waiting = nil
+	s.conn.fallback.Reset(s.conn.transport.tcpAfter)
 	return nil
 }
 
@@ -213,13 +234,46 @@ func (s *session) add(candidate *ICECandidate) {
 	if fragment, _ := sdpValue(s.remoteSDP, "a=ice-ufrag:"); candidate.UsernameFragment != nil && *candidate.UsernameFragment != fragment {
 		return
 	}
+	if err := s.allow(candidate.Candidate); err != nil {
+		s.notUsed(candidate, err)
+		return
+	}
 	err := s.pc.AddICECandidate(webrtc.ICECandidateInit{
 		Candidate: candidate.Candidate, SDPMid: candidate.SDPMid, SDPMLineIndex: candidate.SDPMLineIndex,
 	})
 	if err != nil {
-		s.conn.transport.log.Debug("a candidate was not used", "candidate", candidate.Candidate, "err", err)
+		s.notUsed(candidate, err)
 	}
 }
+
+func (s *session) notUsed(candidate *ICECandidate, err error) {
+	s.conn.transport.log.Debug("a candidate was not used", "candidate", candidate.Candidate, "err", err)
+}
+
+// allow counts a remote candidate, and says why it is not to be tried.
+func (s *session) allow(candidate string) error {
+	if s.tried >= maxCandidates {
+		return errTooManyCandidates
+	}
+	s.tried++
+	port, isTCP := tcpPort(candidate)
+	switch {
+	case !isTCP:
+		return nil
+	case s.triedTCP >= maxTCPCandidates:
+		return errTooManyCandidates
+	case port < 1024 && port != 80 && port != 443:
+		return errServicePort
+	}
+	s.triedTCP++
+	return nil
+}
+
+// Why a candidate is not tried.
+var (
+	errTooManyCandidates = errors.New("the peer has more candidates than anybody needs")
+	errServicePort       = errors.New("this port is another service's") // a peer must not send us there; browsers have the same rule
+)
 
 // close ends the peer connection and waits for its goroutines.
 func (s *session) close() error {

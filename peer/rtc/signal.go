@@ -145,6 +145,39 @@ func maxFrame(remoteSDP string) int {
 	return min(remote, ownSendLimit, wire.MaxFrame)
 }
 
+const candidateLine = "a=candidate:"
+
+// splitCandidates takes the candidates out of a description, so that they are
+// handled like those that come alone.
+func splitCandidates(sdp string) (description string, candidates []*ICECandidate) {
+	var rest strings.Builder
+	line := uint16(0) // of the only section
+	for text := range strings.Lines(sdp) {
+		if candidate, found := strings.CutPrefix(text, candidateLine); found {
+			candidates = append(candidates, &ICECandidate{
+				Candidate: "candidate:" + strings.TrimRight(candidate, "\r\n"), SDPMLineIndex: &line,
+			})
+			continue
+		}
+		rest.WriteString(text)
+	}
+	return rest.String(), candidates
+}
+
+// tcpPassive is the type of a TCP candidate that others connect to (RFC 6544).
+const tcpPassive = "passive"
+
+// tcpPort returns the port of a candidate over TCP (RFC 8839, 5.1:
+// "candidate:foundation component transport priority address port …").
+func tcpPort(candidate string) (port int, isTCP bool) {
+	fields := strings.Fields(candidate)
+	if len(fields) < 6 || !strings.EqualFold(fields[2], "tcp") {
+		return 0, false
+	}
+	port, _ = strconv.Atoi(fields[5]) // what is no port is refused as 0
+	return port, true
+}
+
 // sdpValue returns what follows the prefix on its first line.
 func sdpValue(sdp, prefix string) (value string, found bool) {
 	for line := range strings.Lines(sdp) {

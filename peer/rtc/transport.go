@@ -2,6 +2,7 @@ package rtc
 
 import (
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/pion/logging"
@@ -20,23 +21,32 @@ const (
 	// DefaultLostAfter is how long a peer may be silent before its connection
 	// is given up. ICE sends something every second, so several in a row got lost.
 	DefaultLostAfter = 8 * time.Second
+
+	// DefaultTCPAfter is how long UDP is tried alone: some round trips between the
+	// farthest peers. TCP makes what is behind a lost packet wait for it, and is
+	// limited twice, by itself and by SCTP.
+	DefaultTCPAfter = time.Second
 )
 
 // Config is what a Transport is made of. The zero value is usable.
 type Config struct {
 	Log            *slog.Logger  // for what pion says; nil: nobody hears it
+	TCP            net.Listener  // where ICE over TCP is accepted, owned by the Transport from New on; nil: nowhere
 	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
 	LostAfter      time.Duration // 0: DefaultLostAfter
+	TCPAfter       time.Duration // after so long of checks our candidates over TCP are told; 0: DefaultTCPAfter
 }
 
-// Transport makes connections. It has no state; its methods may be called together.
+// Transport makes connections. Its methods may be called together.
 type Transport struct {
-	settings       webrtc.SettingEngine // never changed; each connection gets a copy
+	settings       webrtc.SettingEngine // static after construction, as is all; each connection gets a copy
+	tcp            *tcpMux              // nil: ICE over TCP is not accepted
 	log            *slog.Logger
 	connectTimeout time.Duration
+	tcpAfter       time.Duration
 }
 
-// New returns a Transport.
+// New returns a Transport. One with a [Config.TCP] must be closed.
 func New(config Config) *Transport {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
@@ -47,6 +57,9 @@ func New(config Config) *Transport {
 	if config.LostAfter == 0 {
 		config.LostAfter = DefaultLostAfter
 	}
+	if config.TCPAfter == 0 {
+		config.TCPAfter = DefaultTCPAfter
+	}
 	var settings webrtc.SettingEngine
 	settings.LoggerFactory = loggers{config.Log} // pion's own writes to standard output
 	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
@@ -56,7 +69,25 @@ func New(config Config) *Transport {
 	settings.SetPrflxAcceptanceMinWait(0)
 	// Nothing for half of the time: "disconnected"; for the other half too: "failed".
 	settings.SetICETimeouts(config.LostAfter/2, config.LostAfter/2, config.LostAfter/8)
-	return &Transport{settings, config.Log, config.ConnectTimeout}
+	// TCP for connecting to those who accept it, whether or not we do.
+	settings.SetNetworkTypes([]webrtc.NetworkType{
+		webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6,
+	})
+	t := &Transport{log: config.Log, connectTimeout: config.ConnectTimeout, tcpAfter: config.TCPAfter}
+	if config.TCP != nil {
+		t.tcp = newTCPMux(config.TCP, config.Log)
+		settings.SetICETCPMux(t.tcp)
+	}
+	t.settings = settings
+	return t
+}
+
+// Close ends what [New] began: it stops accepting ICE over TCP and waits for what was
+// accepted. Connections are to be closed before.
+func (t *Transport) Close() {
+	if t.tcp != nil {
+		_ = t.tcp.Close() // a port that cannot be closed is not in use either
+	}
 }
 
 // newPeerConnection makes a peer connection with sockets of its own.
