@@ -63,6 +63,7 @@ serves it, for the address of a preview page), or else
 	flags.BoolVarP(&g.force, "force", "f", false, "replace a file that is there already")
 	flags.DurationVarP(&g.timeout, "timeout", "t", defaultTimeout, "give up when no piece arrived for so long; 0 waits for ever")
 	flags.BoolVar(&g.seedAfter, "seed-after", false, "go on serving the content until interrupted")
+	iceTCPFlag(command, &g.iceTCP)
 	return command
 }
 
@@ -74,6 +75,7 @@ type getting struct {
 	force     bool
 	timeout   time.Duration
 	seedAfter bool
+	iceTCP    tcpPort
 
 	urls   []string // of the mediators that are used
 	lineUp bool     // one was connected
@@ -88,12 +90,19 @@ func (g *getting) run(ctx context.Context, what string) error {
 		return err
 	}
 	g.urls = g.mediators.or(fromLink)
+	listener, err := g.iceTCP.listen(ctx)
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		defer listener.Close() // where it does not come to a Client
+	}
 	target, err := client.CreateFile(g.path(info), info, client.FileOptions{Overwrite: g.force, Wrap: g.w.wrap})
 	if err != nil {
 		return err
 	}
 	events := newInbox()
-	peer := client.Start(g.urls, client.Config{Observe: events.observe})
+	peer := client.Start(g.urls, client.Config{Observe: events.observe, ICETCP: listener})
 	defer peer.Close()
 	share, err := peer.Get(info, target)
 	if err != nil {

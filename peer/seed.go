@@ -16,6 +16,7 @@ const tellEach = 10 * time.Second
 
 func seedCommand(w world, mediators *mediatorList) *cobra.Command {
 	var pieceLength byteSize
+	var iceTCP tcpPort
 	command := &cobra.Command{
 		Use:   "seed FILE…",
 		Short: "Serve files to others until interrupted",
@@ -30,11 +31,12 @@ asks for a piece of it; the others are served on.`,
   peer seed --mediator wss://mediator.example/mediation *.jpg`,
 		Args: arguments(1, -1, "seed takes one FILE or more"),
 		RunE: func(command *cobra.Command, args []string) error {
-			s := seeding{w: w, mediators: *mediators, pieceLength: int64(pieceLength)}
+			s := seeding{w: w, mediators: *mediators, pieceLength: int64(pieceLength), iceTCP: iceTCP}
 			return s.run(command.Context(), args)
 		},
 	}
 	pieceLengthFlag(command, &pieceLength)
+	iceTCPFlag(command, &iceTCP)
 	return command
 }
 
@@ -43,6 +45,7 @@ type seeding struct {
 	w           world
 	mediators   mediatorList
 	pieceLength int64
+	iceTCP      tcpPort
 	shares      []*client.Share
 	names       map[*client.Share]string
 	failed      int    // shares
@@ -50,12 +53,19 @@ type seeding struct {
 }
 
 func (s *seeding) run(ctx context.Context, paths []string) error {
+	listener, err := s.iceTCP.listen(ctx)
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		defer listener.Close() // where it does not come to a Client
+	}
 	sources, err := s.open(ctx, paths)
 	if err != nil {
 		return err
 	}
 	events := newInbox()
-	peer := client.Start(s.mediators.or(), client.Config{Observe: events.observe})
+	peer := client.Start(s.mediators.or(), client.Config{Observe: events.observe, ICETCP: listener})
 	defer peer.Close()
 
 	s.names = make(map[*client.Share]string)

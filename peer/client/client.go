@@ -10,6 +10,7 @@ import (
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
 	"p2pcdn/common/wire"
+	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/signaling"
 )
 
@@ -41,6 +42,8 @@ type Client struct {
 	closed chan struct{} // closed by Close: the engine is to end
 	done   chan struct{} // closed when it has
 	once   sync.Once     // of Close
+
+	transport *rtc.Transport // of Start, closed last of all; nil: connections are somebody else's; static after construction
 
 	after sync.Mutex // held by what runs in the engine's place once it has ended
 
@@ -78,6 +81,9 @@ func New(config Config) *Client {
 func (c *Client) Close() {
 	c.once.Do(func() { close(c.closed) })
 	<-c.done
+	if c.transport != nil {
+		c.transport.Close()
+	}
 }
 
 // run is the engine.

@@ -3,6 +3,7 @@ package client
 import (
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"p2pcdn/common/content"
@@ -20,6 +21,7 @@ type Config struct {
 	Connect func(peering rtc.Peering) Conn // begins a connection
 	Observe func(Event)                    // called one at a time by the engine; must not block nor call the Client
 	Log     *slog.Logger                   // nil: nobody hears it
+	ICETCP  net.Listener                   // for [Start]: where WebRTC over TCP is accepted; the Client closes it; nil: nowhere
 	Random  *rand.Rand                     // for the swarms; owned by the Client
 
 	MaxLeech       int           // peers to fetch one content from; 0: 8, enough that one slow peer does not count

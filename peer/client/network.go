@@ -12,10 +12,12 @@ import (
 // Start returns a Client on the real network: with a line to one of the
 // mediators, and with WebRTC. The config's Line and Connect are filled in.
 func Start(mediators []string, config Config) *Client {
-	transport := rtc.New(rtc.Config{Log: config.Log})
+	transport := rtc.New(rtc.Config{Log: config.Log, TCP: config.ICETCP})
 	config.Line = signaling.Start(signaling.Config{URLs: mediators})
 	config.Connect = func(peering rtc.Peering) Conn { return transport.Connect(peering) }
-	return New(config)
+	c := New(config)
+	c.transport = transport
+	return c
 }
 
 // OpenFile hashes a file and returns it as a source for Seed; see [store.Open].
