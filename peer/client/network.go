@@ -43,3 +43,13 @@ func CreateFile(path string, info content.Info, options FileOptions) (Target, er
 	}
 	return target, nil
 }
+
+// CreateTemporary begins a file that nobody else sees, for content that is read with
+// [Share.NewReader] alone; see [store.CreateTemporary].
+func CreateTemporary(info content.Info, options FileOptions) (Target, error) {
+	target, err := store.CreateTemporary(info, options)
+	if err != nil {
+		return nil, err
+	}
+	return target, nil
+}

@@ -34,6 +34,8 @@
 // could be wrong. That also makes it unnecessary to wait for the disk before
 // Commit: what a loss of power takes is seen as missing. Discard throws the part file away.
 //
+// [CreateTemporary] makes a target for content that is handed on as it comes: nothing of it stays.
+//
 // While a part file is open it is locked, so that two processes never fetch into the
 // same one: the second gets [CodeBusy]. The system drops the lock when a process ends, however it
 // does. A symbolic link, or a file with a second name, is not written to in the part file's place.

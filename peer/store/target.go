@@ -2,8 +2,10 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -29,8 +31,9 @@ type Options struct {
 
 // Target is a file that is being fetched. Its methods may be called together.
 type Target struct {
-	path      string           // static after construction, as are the next seven
+	path      string           // static after construction, as are the next eight
 	partPath  string           // of the part file
+	temporary bool             // the part file never gets another name, and loses its own at once
 	hash      content.FullHash // of the content, as is the next one
 	geometry  content.Geometry
 	overwrite bool
@@ -63,7 +66,20 @@ func Create(path string, info content.Info, options Options) (*Target, error) {
 		path: path, partPath: partPath(path, info.FullHash), overwrite: options.Overwrite,
 		hash: info.FullHash, geometry: info.Geometry(),
 	}
-	var err error
+	return t.begin(options)
+}
+
+// CreateTemporary begins a file that nobody else ever sees, in the system's folder for such
+// files: it is gone when it is closed, and when its process ends, however it does. Commit gives it
+// no name. Of the options, Wrap counts.
+func CreateTemporary(info content.Info, options Options) (*Target, error) {
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("p2pcdn.%016x.part", rand.Uint64())) // 64 random bits never meet
+	t := &Target{path: path, partPath: path, temporary: true, hash: info.FullHash, geometry: info.Geometry()}
+	return t.begin(options)
+}
+
+// begin opens the part file, and closes it again where that fails.
+func (t *Target) begin(options Options) (_ *Target, err error) {
 	if t.part, err = openPart(t.partPath); err != nil {
 		return nil, t.openError(err)
 	}
@@ -91,6 +107,11 @@ func (t *Target) openError(err error) error {
 
 // prepare gives the part file its length. What it holds is not trusted, of whatever length it was.
 func (t *Target) prepare(fresh bool) error {
+	if t.temporary {
+		if err := os.Remove(t.partPath); err != nil { // it lasts as long as it is open
+			return writeError(t.path, err)
+		}
+	}
 	found, err := t.part.Stat()
 	if err != nil {
 		return readError(t.path, err)
@@ -166,6 +187,9 @@ func (t *Target) Commit() error {
 	defer t.open.RUnlock()
 	if t.closed {
 		return t.errClosed()
+	}
+	if t.temporary {
+		return nil
 	}
 	if err := t.file.Sync(); err != nil { // also where a full disk shows late
 		return writeError(t.path, err)

@@ -530,3 +530,39 @@ func TestAFolderThatCannotBeWrittenTo(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A temporary file is nowhere to be seen, even where its process is killed.
+func TestATemporaryTarget(t *testing.T) {
+	folder := t.TempDir()
+	t.Setenv("TMPDIR", folder)
+	data := bytesOf(200_000)
+	info := describe(t, data, 65536)
+	target, err := CreateTemporary(info, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left(t, folder)
+	check(t, target, info, nil)
+	for piece := range info.Geometry().Pieces() {
+		fill(t, target, data, piece)
+	}
+	if err := target.Commit(); err != nil {
+		t.Error(err)
+	}
+	if got, err := block(target, info.Geometry(), 3, 0); err != nil || !bytes.Equal(got, data[3*65536:]) {
+		t.Errorf("reading after Commit: %v", err)
+	}
+	left(t, folder)
+	if err := target.Close(); err != nil {
+		t.Error(err)
+	}
+	left(t, folder)
+
+	t.Setenv("TMPDIR", filepath.Join(folder, "none"))
+	_, err = CreateTemporary(info, Options{})
+	code(t, err, CodeMissing)
+	t.Setenv("TMPDIR", folder)
+	_, err = CreateTemporary(info, Options{Wrap: func(file File) File { return &faulty{File: file, truncate: syscall.ENOSPC} }})
+	code(t, err, CodeDiskFull)
+	left(t, folder)
+}
