@@ -81,14 +81,17 @@ function say(text) {
 
 /** Resolves once somebody wants this to end. */
 function interruption() {
-  let interrupt;
-  const interrupted = new Promise((resolve) => (interrupt = resolve));
-  const onSignal = () => {
-    say("\nEnding.");
-    interrupt("interrupted");
-  };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, onSignal);
-  return { interrupted, onSignal };
+  return new Promise((resolve) => {
+    const onSignal = () => {
+      say("\nEnding.");
+      resolve();
+    };
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, onSignal);
+    // puppeteer listens, too, and would end this process on Ctrl-C at once, with everything else left running.
+    process.on("newListener", (event, listener) => {
+      if (event === "SIGINT") queueMicrotask(() => process.removeListener(event, listener));
+    });
+  });
 }
 
 const chosen = options();
@@ -103,8 +106,7 @@ try {
 const { Run } = await import("./run.mjs"); // not before its tools are installed
 const wanted = measurements.filter(({ name, rows }) =>
   chosen.names.length === 0 || [name, ...rows.map((row) => row.name)].some((own) => chosen.names.includes(own)));
-const { interrupted, onSignal } = interruption();
-const run = new Run(chosen, interrupted, onSignal, say);
+const run = new Run(chosen, interruption(), say);
 const results = await run.all(wanted);
 
 const rows = results.map(({ row, samples, error }) => summarize(row, samples, error));

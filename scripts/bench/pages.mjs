@@ -12,8 +12,6 @@ const html = `<!doctype html><title>bench</title><link rel="icon" href="data:,">
 /** Starts a browser. */
 export async function startVisitor(bench) {
   const { browser } = await startBrowser(bench.stage, "chromium");
-  // puppeteer would end this process on Ctrl-C, with everything else left running.
-  process.removeAllListeners("SIGINT").on("SIGINT", bench.onSignal);
   return browser;
 }
 

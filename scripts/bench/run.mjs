@@ -9,21 +9,25 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import { Stage, folder } from "../../peer/browser/e2e/harness.mjs";
 
-/** How long the ending of a stage may take: each process is killed after a few seconds, one after the other. */
-const endingSeconds = 90;
+/** How long the ending of a round may take, in s: each process is killed after a few seconds, one after the other. */
+const endingSeconds = 60;
 
 /** A stage of a round that may be left behind: what it still starts after the end is ended at once. */
 class RoundStage extends Stage {
   #over = false;
+  #late = []; // promises
 
   after(ending) {
-    if (this.#over) Promise.resolve().then(ending).catch(() => {});
+    if (this.#over) this.#late.push(Promise.resolve().then(ending).catch(() => {}));
     else super.after(ending);
   }
 
-  end() {
+  /** Ends everything; the round, which notices that, is waited for. */
+  async endAfter(round) {
     this.#over = true;
-    return super.end();
+    await super.end();
+    await round.catch(() => {});
+    await Promise.all(this.#late);
   }
 }
 
@@ -32,9 +36,9 @@ export class Run {
   #stage = new Stage(); // of the contents, which all rounds share
   #files = new Map(); // by their length
 
-  /** interrupted: resolves when the run is to end; onSignal: the listener that sees to that. */
-  constructor({ quick, repeat, seed }, interrupted, onSignal, say) {
-    Object.assign(this, { quick, repeat, seed, onSignal, say });
+  /** interrupted resolves when the run is to end; say tells people how it goes. */
+  constructor({ quick, repeat, seed }, interrupted, say) {
+    Object.assign(this, { quick, repeat, seed, say });
     this.end = interrupted.then(() => {
       this.interrupted = true;
       throw new Error("interrupted");
@@ -84,18 +88,19 @@ export class Run {
       throw new Error(`it took longer than ${seconds} s`);
     });
     limit.catch(() => {});
+    const round = body(stage);
     try {
-      await Promise.race([body(stage), limit, this.end]);
+      await Promise.race([round, limit, this.end]);
     } finally {
       late.abort();
-      await Promise.race([stage.end(), delay(endingSeconds * 1000, null, { ref: false })]).catch((error) => this.say(`  ending: ${error.message}`));
+      await Promise.race([stage.endAfter(round), delay(endingSeconds * 1000, null, { ref: false })]).catch((error) => this.say(`  ending: ${error.message}`));
     }
   }
 
   /** What a round is given. */
   #bench(stage, report) {
     return {
-      stage, report, quick: this.quick, say: (text) => this.say(`  ${text}`), onSignal: this.onSignal,
+      stage, report, quick: this.quick, say: (text) => this.say(`  ${text}`),
       /** The size that is measured: the first, or with --quick the second. In MiB. */
       size: (full, quick) => (this.quick ? quick : full) << 20,
       file: (bytes) => this.#file(bytes),
