@@ -12,10 +12,11 @@ Runs the parts that are named, or all of them, in this order:
             and fuzz seeds included)
   ts        type check and unit tests of the browser peer and the preview pages
   demo      scripts/demo.sh --check
-  browser   real Chromium and Firefox through real mediators
+  browser   real Chromium and Firefox through real mediators; as root also in a
+            network that drops UDP
 
-Needs Go and Node. On Debian it installs what else it needs: the browsers with
-apt, and the development tools of peer/browser with npm. Each step's output is
+Needs Go and Node. On Debian it installs what else it needs: the browsers, ip and
+nft with apt, and the development tools of peer/browser with npm. Each step's output is
 kept quiet, and shown in full where the step fails; then the run stops.
 The last line is "N passed, N failed": tests where a step has them, else steps.
 TEXT
@@ -78,9 +79,15 @@ as_root() {
   if ((EUID == 0)); then "$@"; else sudo "$@"; fi
 }
 
-install_browsers() {
+install_for_browsers() {
   as_root apt-get update -q
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium firefox-esr
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium firefox-esr iproute2 nftables
+}
+
+# has_all <command ...>: root's commands are looked for wherever root has them.
+has_all() {
+  local name
+  for name in "$@"; do PATH=$PATH:/usr/sbin:/sbin command -v "$name" >/dev/null || return 1; done
 }
 
 node_tools() {
@@ -126,8 +133,8 @@ part_demo() {
 }
 
 part_browser() {
-  if ! command -v chromium >/dev/null || ! command -v firefox-esr >/dev/null; then
-    step "install chromium and firefox-esr (apt)" as_one install_browsers
+  if ! has_all chromium firefox-esr ip nft; then
+    step "install browsers, ip and nft (apt)" as_one install_for_browsers
   fi
   node_tools
   compiled

@@ -27,6 +27,18 @@
 // description that leaves here: [wire.MaxFrame]. What pion itself sends is bounded to 64 KiB.
 // [Handler.Opened] says what both directions carry.
 //
+// # Networks that drop UDP
+//
+// A Transport with a [Config.TCP] also takes connections over TCP (RFC 6544: passive
+// candidates) at that port, those of all its connections. Every Transport connects to
+// those who do (active candidates), and so do browsers. UDP is the first choice: candidates over TCP are
+// told only when the checks have lasted for [Config.TCPAfter] without success.
+//
+// Strangers can connect to the port. One that does not soon name a connection
+// that there is, by the secret of an ICE check, is sent away; how many may try at a time is
+// bounded. In the other direction a peer cannot make us connect to whatever it likes: ports below 1024 other
+// than 80 and 443 are refused, as in browsers, and the number of its candidates is bounded.
+//
 // # Ending
 //
 // A connection that does not open within [Config.ConnectTimeout] fails. A peer

@@ -114,11 +114,15 @@ export async function freePort() {
   return port;
 }
 
+/** Where programs run and are reached, unless a test makes another network (network.mjs). */
+const here = { host: "localhost", command: [] };
+
 /** Starts a program of bin/, which ends with the test. Its output is kept, and shown where the test fails. */
-function start(t, program, ...args) {
+function start(t, place, program, ...args) {
   const path = join(root, "bin", program);
   assert.ok(existsSync(path), `${path} is not there: run ./compile.sh`);
-  const child = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const [first, ...rest] = [...place.command, path, ...args];
+  const child = spawn(first, rest, { stdio: ["ignore", "pipe", "pipe"] });
   const running = { child, output: "", exited: once(child, "exit").then(([code]) => code) };
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (running.output += text));
   t.after(async () => {
@@ -129,10 +133,10 @@ function start(t, program, ...args) {
 }
 
 /** A mediator, joined to the DHT of the others. */
-export async function startMediator(t, { bootstrap = [], port } = {}) {
+export async function startMediator(t, { bootstrap = [], port, place = here } = {}) {
   port ??= await freePort();
-  const running = start(t, "mediator", "--data-dir", folder(t), String(port), "0", ...bootstrap.map(({ http }) => http));
-  const http = `http://localhost:${port}`;
+  const running = start(t, place, "mediator", "--data-dir", folder(t), String(port), "0", ...bootstrap.map(({ http }) => http));
+  const http = `http://${place.host}:${port}`;
   await until(`the mediator at ${http}\n${running.output}`, async () => {
     assert.equal(running.child.exitCode, null, `the mediator ended:\n${running.output}`);
     const answer = await fetch(`${http}/healthz`).catch(() => null);
@@ -141,7 +145,8 @@ export async function startMediator(t, { bootstrap = [], port } = {}) {
   return {
     http,
     port,
-    webSocket: `ws://localhost:${port}/mediation`,
+    place,
+    webSocket: `ws://${place.host}:${port}/mediation`,
     page: (name, suffix = "") => `${http}/preview/${name}_preview.html${suffix}`,
     async stop() {
       running.child.kill("SIGTERM");
@@ -156,9 +161,9 @@ export async function startMediators(t) {
   return [first, await startMediator(t, { bootstrap: [first] })];
 }
 
-/** `peer seed`: returns the link that it prints, without the mediator that it names: others find the content by DHT alone. */
-export async function seedWithGo(t, file, mediator) {
-  const running = start(t, "peer", "seed", file.path, "--mediator", mediator.webSocket);
+/** `peer seed`, beside the mediator: returns the link that it prints, without the mediator that it names: others find the content by DHT alone. */
+export async function seedWithGo(t, file, mediator, ...options) {
+  const running = start(t, mediator.place, "peer", "seed", file.path, "--mediator", mediator.webSocket, ...options);
   return until(`the link of peer seed`, () => {
     assert.equal(running.child.exitCode, null, `peer seed ended:\n${running.output}`);
     return running.output.includes("announced") && /p2pcdn:[0-9a-f]{64}\?\S+/.exec(running.output)?.[0].replace(/&m=.*/, "");
@@ -166,9 +171,9 @@ export async function seedWithGo(t, file, mediator) {
 }
 
 /** `peer get`: returns the bytes that it wrote. */
-export async function getWithGo(t, link, mediator) {
+export async function getWithGo(t, link, mediator, ...options) {
   const out = join(folder(t), "out");
-  const running = start(t, "peer", "get", link, "-o", out, "--mediator", mediator.webSocket);
+  const running = start(t, here, "peer", "get", link, "-o", out, "--mediator", mediator.webSocket, ...options);
   const code = await Promise.race([running.exited, delay(patience, "too late", { ref: false })]);
   assert.equal(code, 0, `peer get:\n${running.output}`);
   return readFileSync(out);
@@ -207,8 +212,8 @@ export async function open(t, { browser, name, downloads }, address) {
   t.opened.push(opened);
   const wrong = [];
   page.on("pageerror", ({ message }) => {
-    // Firefox reports a WebSocket that does not connect like an error of a script.
-    if (!/^(Firefox can’t establish a connection|The connection to wss?:)/.test(message)) wrong.push(message);
+    // Firefox reports a WebSocket or a peer that does not connect like an error of a script.
+    if (!/^(Firefox can’t establish a connection|The connection to wss?:|WebRTC: ICE failed)/.test(message)) wrong.push(message);
   });
   t.after(async () => {
     await page.close();
