@@ -2,9 +2,9 @@ import type { Bytes } from "../bytes.ts";
 import { type Clock, pageClock } from "../clock.ts";
 import { encodeInfo, type Geometry, geometryOf, HashSize, type Hash, type Info, parseInfo } from "../content.ts";
 import { Bits } from "../wire.ts";
+import { BlobStore } from "./blob.ts";
 import { StoreError } from "./error.ts";
 import type { Calls, CallType, Reply, Request } from "./messages.ts";
-import { chunkLength, Reader } from "./reader.ts";
 import type { Store } from "./store.ts";
 
 /**
@@ -210,8 +210,7 @@ export class DiskStore implements Store {
   readonly #content: number;
   readonly #info: Info;
   readonly #geometry: Geometry;
-  readonly #reader: Reader;
-  #blob: Blob | null = null; // once complete
+  #whole: BlobStore | null = null; // once complete
   #closing: Promise<void> | null = null;
 
   /** The content is open in the worker under that number; Disk makes it. */
@@ -220,9 +219,6 @@ export class DiskStore implements Store {
     this.#content = content;
     this.#info = info;
     this.#geometry = geometryOf(info);
-    const { pieceLength, totalLength } = this.#geometry;
-    // No chunk has more than one piece: its neighbour may not be settled yet.
-    this.#reader = new Reader(Math.min(chunkLength, pieceLength), totalLength, (offset, length) => this.#load(offset, length));
   }
 
   async check(info: Info, progress?: (done: number, total: number) => void): Promise<Bits> {
@@ -242,15 +238,17 @@ export class DiskStore implements Store {
   }
 
   read(piece: number, begin: number, length: number): Promise<Bytes> {
-    return this.#reader.read(this.#geometry.pieceOffset(piece) + begin, length);
+    if (this.#whole !== null) return this.#whole.read(piece, begin, length);
+    // As small as it is: the worker reads some hundred MB/s in blocks, and nothing is remembered here.
+    return this.#call("read", { piece, begin, length });
   }
 
   async complete(): Promise<Blob> {
-    if (this.#blob === null) {
+    if (this.#whole === null) {
       const file = await this.#call("complete", {});
-      this.#blob = file.slice(0, file.size, this.#info.contentType);
+      this.#whole = new BlobStore(this.#geometry, file.slice(0, file.size, this.#info.contentType));
     }
-    return this.#blob;
+    return this.#whole.complete();
   }
 
   close(discard: boolean): Promise<void> {
@@ -264,8 +262,8 @@ export class DiskStore implements Store {
   }
 
   blob(): Blob {
-    if (this.#blob === null) throw new StoreError("broken", "the content is not complete");
-    return this.#blob;
+    if (this.#whole === null) throw new StoreError("broken", "the content is not complete");
+    return this.#whole.blob();
   }
 
   async #close(discard: boolean): Promise<void> {
@@ -276,13 +274,6 @@ export class DiskStore implements Store {
     } finally {
       this.#line.leave();
     }
-  }
-
-  async #load(offset: number, length: number): Promise<ArrayBuffer> {
-    if (this.#blob !== null) return this.#blob.slice(offset, offset + length).arrayBuffer();
-    const { pieceLength } = this.#geometry;
-    const piece = Math.floor(offset / pieceLength);
-    return (await this.#call("read", { piece, begin: offset % pieceLength, length })).buffer;
   }
 
   #call<T extends CallType>(

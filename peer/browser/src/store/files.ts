@@ -12,7 +12,6 @@ export interface SyncFile {
   read(buffer: Bytes, options: { at: number }): number;
   write(buffer: Bytes, options: { at: number }): number;
   truncate(size: number): void;
-  flush(): void;
   close(): void;
 }
 

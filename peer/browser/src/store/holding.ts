@@ -5,8 +5,11 @@ import { StoreError, storeError } from "./error.ts";
 import { readAt, writeAt, writeFile } from "./files.ts";
 import type { Complete, Partial, Vault } from "./vault.ts";
 
-/** Bytes that are read and hashed at a time where pieces are checked, a power of two. Bounds the memory to two of them. */
+/** Bytes of a piece that are read and hashed at a time where pieces are checked, a power of two. */
 const checkLength = 1 << 20;
+
+/** Pieces that are checked at a time: one is read while others are hashed. Bounds the memory to 3 MiB. */
+const piecesAtATime = 3;
 
 /**
  * One content on the disk, in the worker; its methods are those of Store, but for
@@ -89,12 +92,17 @@ export class Holding {
     let total = 0;
     for (let piece = 0; piece < claimed.pieces; piece++) if (claimed.has(piece)) total += this.#geometry.pieceSize(piece);
     let done = 0;
-    for (let piece = 0; piece < claimed.pieces; piece++) {
-      if (!claimed.has(piece)) continue;
-      if (equal(await this.#hash(piece), pieceHash(info, piece))) right.add(piece);
-      done += this.#geometry.pieceSize(piece);
-      progress(done, total);
-    }
+    let next = 0;
+    const checkOn = async (): Promise<void> => {
+      while (next < claimed.pieces) {
+        const piece = next++;
+        if (!claimed.has(piece)) continue;
+        if (equal(await this.#hash(piece), pieceHash(info, piece))) right.add(piece);
+        done += this.#geometry.pieceSize(piece);
+        progress(done, total);
+      }
+    };
+    await Promise.all(Array.from({ length: piecesAtATime }, checkOn));
     if (this.#place.kind === "complete" && !right.all) {
       // It has to be written to again, if need be in another folder.
       const { lock } = this.#place;

@@ -106,7 +106,7 @@ export class Vault {
   /** The end of a place's writing: it may be shared from then on. */
   async finish(place: Partial): Promise<Complete> {
     const { name, folder, info, bits, lock } = place;
-    place.data.flush();
+    // Not flushed, which takes seconds for a large file: what a power failure takes away is found on the next visit.
     this.shut(place);
     const file = await fileOf(folder, "data");
     if (file === null) throw new StoreError("broken", "the content is gone from the disk");

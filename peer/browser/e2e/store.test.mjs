@@ -1,0 +1,140 @@
+// The storage of a page alone, in real browsers: on the disk, over a reload, in two tabs.
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { after, before, describe, test } from "node:test";
+
+import * as e2e from "./harness.mjs";
+import { pieceBytes, startPageWithStore } from "./store.page.mjs";
+
+const mib = 1 << 20;
+
+// Just above what goes to the disk by itself; the last piece is short.
+const pieceLength = mib;
+const lastLength = 70_001;
+const total = 79 * pieceLength + lastLength;
+const content = [total, pieceLength];
+
+/** The hash of the whole content. */
+function sha256Of(seed) {
+  const hash = createHash("sha256");
+  for (let piece = 0; piece < 80; piece++) hash.update(pieceBytes(piece < 79 ? pieceLength : lastLength, piece, seed));
+  return hash.digest("hex");
+}
+
+for (const name of e2e.browserNames) {
+  describe(`storage in ${name}`, () => {
+    const shared = new e2e.Stage();
+    let browser, site;
+
+    before(async () => {
+      browser = await e2e.startBrowser(shared, name);
+      site = await startPageWithStore(shared);
+    });
+    after(() => shared.end());
+
+    test("a reload in the middle: what was settled is there, the rest comes, and the whole is right", e2e.scene(async (t) => {
+      const { page } = await e2e.open(t, browser, `${site}/`);
+      const first = await page.evaluate(async (total, pieceLength) => {
+        const info = await bench.describe(total, pieceLength, 1);
+        const { store, why } = await bench.openStore(info, "disk", bench.disk);
+        const before = bench.have(await store.check(info));
+        await bench.fill(store, info, [0, 3, 4, 7, 79], 1);
+        // A block of a piece that is not whole, and a whole piece that nobody found right.
+        await store.keep(9, 0, new Uint8Array(65536).fill(1));
+        await store.keep(10, 0, bench.bytesOf(new bench.Geometry(total, pieceLength), 10, 1));
+        const read = await store.read(3, 16384, 16384);
+        const right = bench.bytesOf(new bench.Geometry(total, pieceLength), 3, 1).subarray(16384, 32768);
+        return { why, before, same: read.length === right.length && read.every((value, i) => value === right[i]) };
+      }, ...content);
+      assert.deepEqual(first, { why: null, before: [], same: true });
+
+      await page.reload();
+      const second = await page.evaluate(async (total, pieceLength) => {
+        const info = await bench.describe(total, pieceLength, 1);
+        // A link has no piece hashes; the disk knows them.
+        const { store, info: known } = await bench.openStore({ ...info, pieceHashes: null }, "disk", bench.disk);
+        const told = [];
+        const before = bench.have(await store.check(known, (done, all) => told.push([done, all])));
+        const lacking = Array.from({ length: 80 }, (_, piece) => piece).filter((piece) => !before.includes(piece));
+        await bench.fill(store, info, lacking, 1);
+        const blob = await store.complete();
+        const served = await store.read(79, 0, 10);
+        globalThis.store = store;
+        return {
+          before, hashes: known.pieceHashes?.length, last: told.at(-1), size: blob.size, type: blob.type,
+          sha256: await bench.sha256(blob), served: served.length,
+        };
+      }, ...content);
+      const settled = 4 * pieceLength + lastLength;
+      assert.deepEqual(second, {
+        before: [0, 3, 4, 7, 79], hashes: 80, last: [settled, settled], size: total, type: "video/mp4",
+        sha256: sha256Of(1), served: 10,
+      });
+    }));
+
+    test("a second tab: each has its own copy while it is fetched, and one is enough once it is whole", e2e.scene(async (t) => {
+      const [one, two, three] = [await e2e.open(t, browser, `${site}/`), await e2e.open(t, browser, `${site}/`), await e2e.open(t, browser, `${site}/`)];
+      const begin = async (pieces, total, pieceLength) => {
+        const info = await bench.describe(total, pieceLength, 2);
+        const { store } = await bench.openStore(info, "disk", bench.disk);
+        const before = bench.have(await store.check(info));
+        await bench.fill(store, info, pieces, 2);
+        Object.assign(globalThis, { store, info });
+        return before;
+      };
+      const all = Array.from({ length: 80 }, (_, piece) => piece);
+      assert.deepEqual(await one.page.evaluate(begin, [0, 1], ...content), []);
+      assert.deepEqual(await two.page.evaluate(begin, all, ...content), []);
+      assert.equal(await two.page.evaluate(async () => bench.sha256(await store.complete())), sha256Of(2));
+
+      // The third one finds the whole content of the second, and both have it at once.
+      assert.deepEqual(await three.page.evaluate(begin, [], ...content), all);
+      assert.equal(await three.page.evaluate(async () => bench.sha256(await store.complete())), sha256Of(2));
+      assert.equal(await two.page.evaluate(async () => (await store.read(5, 0, 100)).length), 100);
+
+      // The first one goes on as if nobody else was there.
+      await one.page.evaluate((rest) => bench.fill(store, info, rest, 2), all.slice(2));
+      assert.equal(await one.page.evaluate(async () => bench.sha256(await store.complete())), sha256Of(2));
+
+      // What another tab uses is not thrown away.
+      await three.page.evaluate(() => store.close(true));
+      assert.equal(await two.page.evaluate(async () => bench.sha256(await store.complete())), sha256Of(2));
+    }));
+
+    test("what is discarded is gone", e2e.scene(async (t) => {
+      const { page } = await e2e.open(t, browser, `${site}/`);
+      const left = await page.evaluate(async (total, pieceLength) => {
+        const info = await bench.describe(total, pieceLength, 3);
+        const folders = async () => {
+          const home = await (await navigator.storage.getDirectory()).getDirectoryHandle("p2pcdn");
+          const names = [];
+          for await (const folder of home.keys()) names.push(folder);
+          return names.filter((folder) => folder.startsWith(info.fullHash)).length;
+        };
+        const { store } = await bench.openStore(info, "disk", bench.disk);
+        await bench.fill(store, info, [0], 3);
+        const before = await folders();
+        await store.close(true);
+        return [before, await folders()];
+      }, ...content);
+      assert.deepEqual(left, [1, 0]);
+    }));
+
+    test("a policy that forbids the worker: large contents stay in memory, and it says why", e2e.scene(async (t) => {
+      // Not by e2e.open: that a policy was broken is an error to Firefox, and what is meant here.
+      const page = await browser.browser.newPage();
+      t.after(() => page.close());
+      await page.goto(`${site}/strict`);
+      const [why, code, text] = await page.evaluate(async (total, pieceLength) => {
+        const info = await bench.describe(total, pieceLength, 4);
+        const { store, why } = await bench.openStore(info, "auto", bench.disk);
+        await bench.fill(store, info, [0], 4);
+        const failure = await bench.openStore(info, "disk", bench.disk).catch((error) => error);
+        return [why, failure.code, failure.reason];
+      }, ...content);
+      assert.match(why, /in memory: .*worker-src blob:/);
+      assert.deepEqual([code, text], ["store_failed", "unavailable"]);
+    }));
+  });
+}
