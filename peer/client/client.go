@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
@@ -30,8 +32,8 @@ const (
 	// 64 KiB are 4 MiB at most.
 	inboxSize = 64
 
-	// tickEach is how often the engine looks at the time: a tenth of the
-	// shortest of its deadlines.
+	// tickEach is how often the engine looks at the time, but for what a swarm waits for: a tenth
+	// of the shortest of its deadlines.
 	tickEach = 500 * time.Millisecond
 )
 
@@ -42,6 +44,8 @@ type Client struct {
 	closed chan struct{} // closed by Close: the engine is to end
 	done   chan struct{} // closed when it has
 	once   sync.Once     // of Close
+	uplink uplink        // what is sent, in all
+	rate   *rate.Limiter // of what is asked for; nil: none
 
 	transport *rtc.Transport // of Start, closed last of all; nil: connections are somebody else's; static after construction
 
@@ -57,13 +61,19 @@ type Client struct {
 	links   map[ident.PeerID]*link      // by remote id, without those that are being closed
 	all     map[*link]bool              // and with them; bounded by MaxConnections and those that are being closed
 	jobs    int                         // that have not reported back
+	alarm   *time.Timer                 // rings when the next swarm's tick is due
+	due     time.Time                   // that time; zero: none
 	ending  bool
 }
 
 // New starts a peer. Close must be called.
 func New(config Config) *Client {
+	config = config.withDefaults()
 	c := &Client{
-		config:  config.withDefaults(),
+		config:  config,
+		uplink:  newUplink(config),
+		rate:    newLimiter(config.DownloadLimit),
+		alarm:   time.NewTimer(time.Hour), // set by schedule
 		inbox:   make(chan func(), inboxSize),
 		closed:  make(chan struct{}),
 		done:    make(chan struct{}),
@@ -91,6 +101,7 @@ func (c *Client) run() {
 	defer close(c.done)
 	ticker := time.NewTicker(tickEach)
 	defer ticker.Stop()
+	defer c.alarm.Stop()
 	events, closed := c.config.Line.Events(), c.closed
 	for !c.ending || len(c.all) > 0 || c.jobs > 0 || events != nil {
 		select {
@@ -104,6 +115,8 @@ func (c *Client) run() {
 			}
 		case <-ticker.C:
 			c.tick()
+		case <-c.alarm.C:
+			c.ring()
 		case <-closed:
 			closed = nil
 			c.end()
@@ -241,6 +254,31 @@ func (c *Client) tick() {
 	}
 	for _, share := range c.shares {
 		share.tick(now)
+	}
+}
+
+// schedule sees to it that the share's swarm gets its next tick in time. An alarm that rings
+// too early does no harm, so it is never put off.
+func (c *Client) schedule(share *Share) {
+	at, waits := share.swarm.NextTick()
+	if !waits || (!c.due.IsZero() && !at.Before(c.due)) {
+		return
+	}
+	c.due = at
+	c.alarm.Reset(max(0, time.Until(at)))
+}
+
+// ring hands the time to every swarm that waits for it.
+func (c *Client) ring() {
+	c.due = time.Time{}
+	now := time.Now()
+	for _, share := range c.shares {
+		if at, waits := share.swarm.NextTick(); waits && !now.Before(at) {
+			share.swarm.Tick(now)
+			share.act()
+		} else if waits {
+			c.schedule(share)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/signaling"
 )
@@ -180,8 +181,10 @@ type memoryTarget struct {
 	data      []byte // guarded by mu, as are the next ones
 	committed bool
 	closed    bool
-	before    func() // static: called before a piece is written; may be nil
-	full      int    // so many pieces can still be written, if it is not negative
+	discarded bool
+	before    func(piece int) // static: called before a block is written; may be nil
+	full      int             // so many blocks can still be written, if it is not negative
+	kept      *wire.Bits      // static: what Check finds; nil: nothing
 }
 
 var errFull = errors.New("full")
@@ -190,9 +193,16 @@ func newTarget(info content.Info) *memoryTarget {
 	return &memoryTarget{geometry: info.Geometry(), data: make([]byte, info.TotalLength), full: -1}
 }
 
-func (t *memoryTarget) WritePiece(piece int, data []byte) error {
+func (t *memoryTarget) Check(_ context.Context, info content.Info, _ func(done, total int64)) (*wire.Bits, error) {
+	if t.kept != nil {
+		return t.kept, nil
+	}
+	return wire.NewBits(info.Geometry().Pieces()), nil
+}
+
+func (t *memoryTarget) WriteBlock(piece int, begin int64, data []byte) error {
 	if t.before != nil {
-		t.before()
+		t.before(piece)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -200,7 +210,7 @@ func (t *memoryTarget) WritePiece(piece int, data []byte) error {
 		return errFull
 	}
 	t.full--
-	copy(t.data[t.geometry.PieceOffset(piece):], data)
+	copy(t.data[t.geometry.PieceOffset(piece)+begin:], data)
 	return nil
 }
 
@@ -222,6 +232,13 @@ func (t *memoryTarget) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
+	return nil
+}
+
+func (t *memoryTarget) Discard() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed, t.discarded = true, true
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -28,9 +29,14 @@ type Config struct {
 	MaxServe       int           // peers of one content, above which those that come are sent away; 0: 32, so that each gets a fair part of an uplink
 	MaxConnections int           // in all; 0: 64. Each costs some file descriptors and up to 4 MiB
 	MaxShares      int           // contents at a time; 0: 4096
+	UploadLimit    int64         // bytes/s of blocks to all peers together; 0: none. As are the next two, it is checked block by block
+	DownloadLimit  int64         // bytes/s of blocks that are asked for; 0: none
+	PeerLimit      int64         // bytes/s of blocks to any one peer; 0: none
+	UploadSlots    int           // peers that are sent blocks at a time, in turn; 0: 8, which together fill any uplink
 	IdleAfter      time.Duration // how long a link without content stays; 0: 30 s
 	Patience       time.Duration // with a peer that owes something; 0: swarm.DefaultPatience
 	AskAgain       time.Duration // how often a search without success is begun anew; 0: 30 s
+	Review         time.Duration // how often the worst peer of a download is looked for; 0: 30 s
 }
 
 func (c Config) withDefaults() Config {
@@ -43,11 +49,15 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxServe, 32)
 	set(&c.MaxConnections, 64)
 	set(&c.MaxShares, 4096)
+	set(&c.UploadSlots, 8)
 	if c.IdleAfter == 0 {
 		c.IdleAfter = 30 * time.Second
 	}
 	if c.AskAgain == 0 {
 		c.AskAgain = 30 * time.Second
+	}
+	if c.Review == 0 {
+		c.Review = 30 * time.Second
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -89,13 +99,23 @@ type Source interface {
 }
 
 // Target is where a content is fetched to; [p2pcdn/peer/store.Target] is one. It is
-// owned by the Client from Get on. Its methods may be called together. Close without
-// Commit throws away what was fetched.
+// owned by the Client from Get on. Its methods may be called together; blocks that are
+// written at the same time never overlap, and only what was verified is read.
 type Target interface {
-	WritePiece(piece int, data []byte) error
+	// Check returns the pieces that are there already, of an earlier attempt, and right.
+	// info has piece hashes. progress is called with the bytes looked at, and all.
+	Check(ctx context.Context, info content.Info, progress func(done, total int64)) (*wire.Bits, error)
+
+	// WriteBlock writes a block to its place, whether right or wrong.
+	WriteBlock(piece int, begin int64, data []byte) error
 	ReadBlock(piece int, begin int64, buffer []byte) error
+
+	// Commit is called when every piece is verified. What is committed stays.
 	Commit() error
+
+	// Close ends it. What was not committed stays for the next attempt; Discard throws it away.
 	Close() error
+	Discard() error
 }
 
 // Event is something that a person may want to know.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,8 +74,9 @@ func TestMisbehavingSeeders(t *testing.T) {
 			wrong[0] ^= 1
 			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: wrong})
 		}, true, false},
-		{"one piece for another", func(l *strangerLink, r wire.Request) { // all are asked for
-			l.send(wire.Piece{Number: 9, Piece: r.Piece ^ 1, Begin: r.Begin, Data: right(r.Block)})
+		{"one piece for another", func(l *strangerLink, r wire.Request) {
+			other := wire.Block{Piece: (r.Piece + 1) % 16, Begin: r.Begin, Length: r.Length}
+			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: right(other)})
 		}, true, false},
 		{"no such piece", func(l *strangerLink, r wire.Request) {
 			l.send(wire.Piece{Number: 9, Piece: 1 << 31, Begin: r.Begin, Data: right(r.Block)})
@@ -850,18 +852,17 @@ func TestALeecherServesWhatItHas(t *testing.T) {
 	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
 		data, source := random(contentLength)
 		gate := make(chan struct{})
-		first := make(chan struct{}, 1)
-		first <- struct{}{}
+		var first atomic.Int64
+		first.Store(-1)
 		seeder := newPeer(t, Config{Line: hub.line(), Connect: connect})
 		if _, err := seeder.Seed(source); err != nil {
 			t.Fatal(err)
 		}
 		middle := newPeer(t, Config{Line: hub.line(), Connect: connect})
 		slow := newTarget(source.info)
-		slow.before = func() {
-			select {
-			case <-first:
-			case <-gate:
+		slow.before = func(piece int) {
+			if first.CompareAndSwap(-1, int64(piece)); first.Load() != int64(piece) {
+				<-gate // of the other pieces
 			}
 		}
 		one, err := middle.Get(source.info, slow)

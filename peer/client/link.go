@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,19 +17,20 @@ import (
 	"p2pcdn/peer/swarm"
 )
 
-// maxFetched is how many contents are fetched over a link at a time. With
-// [swarm.DefaultInFlight] each, in blocks of at least a leaf, they stay within
+// maxFetched is how many contents are fetched over a link at a time. Together they stay within
 // wire.MaxRequests, above which the other side refuses.
-const maxFetched = wire.MaxRequests * content.LeafLength / swarm.DefaultInFlight
+const maxFetched = wire.MaxRequests / swarm.MaxAsked
 
 // link is a connection to a remote peer. It is also the connection's
 // [rtc.Handler]: what it hears there, it hands to the engine.
 type link struct {
-	client  *Client // static after construction, as are the next four
+	client  *Client // static after construction, as are the next six
 	id      ident.PeerID
 	hash    content.FullHash // whose signals set it up
 	offerer bool
 	uploads *uploads
+	ctx     context.Context // until the link is detached
+	end     context.CancelFunc
 
 	conn Conn // set once by the engine, before any of its steps
 
@@ -48,8 +50,9 @@ func (c *Client) newLink(id ident.PeerID, hash content.FullHash, offerer bool) *
 	if c.ending || len(c.links) >= c.config.MaxConnections {
 		return nil
 	}
+	ctx, end := context.WithCancel(context.Background())
 	l := &link{
-		client: c, id: id, hash: hash, offerer: offerer, uploads: newUploads(),
+		client: c, id: id, hash: hash, offerer: offerer, uploads: newUploads(), ctx: ctx, end: end,
 		shares: make(map[*Share]bool), numbers: make(map[wire.Number]*Share),
 	}
 	c.links[id], c.all[l] = l, true
@@ -297,12 +300,14 @@ func (l *link) detach() {
 		delete(l.client.links, l.id)
 	}
 	l.uploads.close()
+	l.end()
 	now := time.Now()
 	for share := range l.shares {
 		l.part(share)
 		share.swarm.Disconnected(l.id, now)
 		l.missed(share, now)
 		share.act()
+		share.lost()
 	}
 	for _, share := range l.wanted {
 		l.missed(share, now)

@@ -16,6 +16,10 @@ const (
 	// which it did not work out; it doubles each time.
 	firstWait = 5 * time.Second
 	lastWait  = 2 * time.Minute
+
+	// firstAgain is how soon peers are asked for anew when the last one is lost; it doubles up to
+	// Config.AskAgain.
+	firstAgain = time.Second
 )
 
 // known is a peer that was named as having a content.
@@ -38,6 +42,13 @@ func (k *known) wait(now time.Time) {
 func (s *Share) ask() {
 	s.asked = time.Now()
 	s.client.config.Line.GetPeers(s.info.FullHash)
+}
+
+// lost sees to it that peers are asked for soon, if there is nobody left to fetch from.
+func (s *Share) lost() {
+	if s.wants() && s.fetching() == 0 {
+		s.again = firstAgain
+	}
 }
 
 // named takes peers that the mediator names.
@@ -82,11 +93,7 @@ func (s *Share) room() int { return s.client.config.MaxLeech - s.leeching() - s.
 // makeRoom leaves one of the peers that we connected to, none of which is of use now,
 // if there is no room for another one that could be tried.
 func (s *Share) makeRoom(now time.Time) {
-	untried := func(id ident.PeerID) bool {
-		k := s.known[id]
-		return k != nil && k.due(now) && s.client.links[id] == nil
-	}
-	if s.room() > 0 || !slices.ContainsFunc(s.order, untried) {
+	if s.room() > 0 || !s.hasUntried(now) {
 		return
 	}
 	for _, id := range s.order {
@@ -95,6 +102,50 @@ func (s *Share) makeRoom(now time.Time) {
 			return
 		}
 	}
+}
+
+// review is what peers had delivered when they were last compared.
+type review struct {
+	at        time.Time
+	delivered map[ident.PeerID]int64 // bytes; bounded by the peers of the swarm
+}
+
+// review compares now and then what peers delivered. Where all places are taken and
+// somebody waits who was not tried yet, the worst of those that we connected to makes room: the one
+// that delivered least, and less than half of what they do on average; of equals, the one that is farthest away.
+func (s *Share) review(now time.Time) {
+	if now.Sub(s.reviewed.at) < s.client.config.Review {
+		return
+	}
+	before := s.reviewed.delivered
+	s.reviewed = review{now, make(map[ident.PeerID]int64)}
+	var worst *link
+	var least, sum int64
+	var far time.Duration
+	compared := int64(0)
+	for _, peer := range s.swarm.Status().Peers {
+		s.reviewed.delivered[peer.ID] = peer.Delivered
+		l, then, known := s.client.links[peer.ID], int64(0), false
+		if then, known = before[peer.ID]; !known || l == nil {
+			continue // too new to be judged
+		}
+		got := peer.Delivered - then
+		compared, sum = compared+1, sum+got
+		if l.offerer && len(l.shares)+len(l.wanted) == 1 && (worst == nil || got < least || (got == least && peer.RTT > far)) {
+			worst, least, far = l, got, peer.RTT
+		}
+	}
+	if worst != nil && least*compared*2 < sum && s.room() <= 0 && s.hasUntried(now) {
+		worst.close(nil)
+	}
+}
+
+// hasUntried reports whether there is a peer that could be tried.
+func (s *Share) hasUntried(now time.Time) bool {
+	return slices.ContainsFunc(s.order, func(id ident.PeerID) bool {
+		k := s.known[id]
+		return k != nil && k.due(now) && s.client.links[id] == nil
+	})
 }
 
 // leeching is how many peers there are to fetch from: those that we connected to, and

@@ -46,12 +46,14 @@ const (
 
 // Share is a content that takes part. Its methods may be called together.
 type Share struct {
-	client *Client       // static after construction, as are the next three
-	source Source        // nil for a download
-	target Target        // nil for a source
-	over   chan struct{} // closed when the share is complete or over
+	client   *Client // static after construction, as are the next four
+	geometry content.Geometry
+	source   Source        // nil for a download
+	target   Target        // nil for a source
+	over     chan struct{} // closed when the share is complete or over
 
 	uploaded atomic.Int64 // bytes of pieces that were sent
+	checked  atomic.Int64 // bytes that were looked at by a check that goes on
 
 	// Owned by the engine:
 
@@ -61,6 +63,7 @@ type Share struct {
 	state      State
 	err        error // of Failed
 	concluded  bool  // over is closed
+	discard    bool  // what was fetched is not worth keeping
 	acting     bool  // act is at work
 	phases     map[Phase]time.Time
 	links      map[*link]bool          // whose swarm this is
@@ -69,6 +72,12 @@ type Share struct {
 	known      map[ident.PeerID]*known // who was named; bounded by maxKnown
 	order      []ident.PeerID          // in which they were named
 	asked      time.Time               // when peers were last asked for
+	again      time.Duration           // how long to wait before they are asked for again
+	reviewed   review
+	resumed    int                // pieces that were there already
+	endCheck   context.CancelFunc // of the check that goes on
+	readers    map[*Reader]bool
+	waiting    map[int]chan struct{} // per piece that readers wait for: closed when it is there; bounded by readers
 	announce   announcement
 }
 
@@ -98,9 +107,11 @@ func (c *Client) Get(info content.Info, target Target) (*Share, error) {
 
 func (c *Client) newShare(info content.Info) *Share {
 	return &Share{
-		client: c, info: info, over: make(chan struct{}),
+		client: c, info: info, geometry: info.Geometry(), over: make(chan struct{}),
 		phases: make(map[Phase]time.Time), links: make(map[*link]bool),
 		served: make(map[ident.PeerID]bool), known: make(map[ident.PeerID]*known),
+		again: c.config.AskAgain, endCheck: func() {},
+		readers: make(map[*Reader]bool), waiting: make(map[int]chan struct{}),
 	}
 }
 
@@ -113,7 +124,8 @@ func (s *Share) begin() {
 		have.Fill()
 	}
 	s.swarm = swarm.New(swarm.Config{
-		Info: s.info, Number: s.number, Have: have, Random: s.client.config.Random, Patience: s.client.config.Patience,
+		Info: s.info, Number: s.number, Have: have, Check: s.target != nil,
+		Random: s.client.config.Random, Patience: s.client.config.Patience, Allow: s.client.allow,
 	})
 	s.mark(PhaseStarted)
 	if s.client.lineUp {
@@ -125,6 +137,7 @@ func (s *Share) begin() {
 		s.ask()
 	}
 	s.client.config.Observe(StateChanged{s, s.state, nil})
+	s.act()
 }
 
 // mark notes that a phase is reached, if it is the first time.
@@ -172,9 +185,17 @@ func (s *Share) Wait(ctx context.Context) error {
 // ErrStopped is returned by Wait for a share that was stopped before it was complete.
 var ErrStopped = errors.New("it was stopped")
 
-// Stop ends the share: goodbye to its peers, finish to the mediator. What is
-// committed stays. It does nothing to a share that is over.
+// Stop ends the share: goodbye to its peers, finish to the mediator. What was
+// fetched stays, also where it is not complete. It does nothing to a share that is over.
 func (s *Share) Stop() { s.client.do(func() { s.leave(Stopped, nil) }) }
+
+// Discard ends a download as Stop does, and throws away what was fetched, unless it is complete.
+func (s *Share) Discard() {
+	s.client.do(func() {
+		s.discard = s.target != nil && !s.swarm.Complete()
+		s.leave(Stopped, nil)
+	})
+}
 
 // leave ends the share: goodbye to its peers, finish to the mediator, and the
 // store is closed. It does nothing to a share that is over.
@@ -189,16 +210,25 @@ func (s *Share) leave(state State, err error) {
 	delete(s.client.numbers, s.number)
 	s.err = err
 	s.enter(state)
-	var store interface{ Close() error } = s.target
-	if s.source != nil {
-		store = s.source
-	}
-	s.client.job(store.Close, func(err error) {
+	s.endCheck()
+	s.wakeAll()
+	s.client.job(s.closeStore(), func(err error) {
 		if err != nil {
 			s.client.config.Log.Warn("closing a content", "err", err)
 		}
 		s.conclude()
 	})
+}
+
+// closeStore returns what ends the store.
+func (s *Share) closeStore() func() error {
+	switch {
+	case s.source != nil:
+		return s.source.Close
+	case s.discard:
+		return s.target.Discard
+	}
+	return s.target.Close
 }
 
 // conclude lets Wait return: the store is closed, or complete.
@@ -246,6 +276,7 @@ func (s *Share) act() {
 	}
 	s.acting = false
 	s.look()
+	s.client.schedule(s)
 }
 
 func (s *Share) perform(action swarm.Action) {
@@ -263,8 +294,12 @@ func (s *Share) perform(action swarm.Action) {
 		if l := c.links[a.Peer]; l != nil && l.uploads.remove(upload{s, a.Number, a.Block}) {
 			l.send(wire.Reject{Number: a.Number, Block: a.Block})
 		}
-	case swarm.Save:
-		s.save(a)
+	case swarm.Keep:
+		s.keep(a)
+	case swarm.Check:
+		s.check(a)
+	case swarm.Verified:
+		s.verified(a.Piece)
 	case swarm.Drop:
 		s.dropped(a)
 	case swarm.Break:
@@ -283,41 +318,67 @@ func (s *Share) perform(action swarm.Action) {
 	}
 }
 
-// errWrong says that a piece does not hash to what it should.
-var errWrong = errors.New("wrong piece")
-
-// save verifies and writes a piece elsewhere.
-func (s *Share) save(a swarm.Save) {
-	geometry := s.info.Geometry()
+// keep hashes and writes a block elsewhere.
+func (s *Share) keep(a swarm.Keep) {
+	var hashes []content.Hash
 	s.client.job(func() error {
-		if geometry.HashPiece(a.Data) != a.Hash {
-			return errWrong
-		}
-		if err := s.target.WritePiece(a.Piece, a.Data); err != nil {
+		hashes = content.HashLeaves(a.Data)
+		if err := s.target.WriteBlock(int(a.Block.Piece), int64(a.Block.Begin), a.Data); err != nil {
 			return fmt.Errorf("keeping a piece: %w", err)
 		}
 		return nil
 	}, func(err error) {
 		switch {
 		case s.state.over():
-		case err == nil:
-			s.saved(a.Piece)
-		case errors.Is(err, errWrong):
-			s.swarm.Wrong(a.Piece, time.Now())
-			s.act()
-		default:
+		case err != nil:
 			s.leave(Failed, err)
+		default:
+			s.swarm.Kept(a.Block, hashes, time.Now())
+			s.act()
 		}
 	})
 }
 
-func (s *Share) saved(piece int) {
+// check finds out what is there of an earlier attempt.
+func (s *Share) check(a swarm.Check) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.endCheck = cancel
+	var have *wire.Bits
+	s.client.job(func() (err error) {
+		if have, err = s.target.Check(ctx, a.Info, s.checkedBytes); err != nil {
+			return fmt.Errorf("looking at what is there: %w", err)
+		}
+		return nil
+	}, func(err error) {
+		cancel()
+		s.checked.Store(0)
+		switch {
+		case s.state.over():
+		case err != nil:
+			s.leave(Failed, err)
+		default:
+			s.resumed = have.Count()
+			s.swarm.Checked(have, time.Now())
+			if s.resumed > 0 && !s.announce.said {
+				s.sayAnnounce()
+			}
+			s.wakeAll()
+			s.act()
+		}
+	})
+}
+
+// checkedBytes notes how far a check is.
+func (s *Share) checkedBytes(done, _ int64) { s.checked.Store(done) }
+
+// verified notes that a piece may be read.
+func (s *Share) verified(piece int) {
 	s.mark(PhaseFirstPiece)
+	s.again = s.client.config.AskAgain
 	if !s.announce.said {
 		s.sayAnnounce()
 	}
-	s.swarm.Saved(piece, time.Now())
-	s.act()
+	s.wake(piece)
 }
 
 func (s *Share) committed(err error) {
@@ -334,10 +395,15 @@ func (s *Share) committed(err error) {
 
 // read reads a block from the store. Uploaders call it.
 func (s *Share) read(b wire.Block, buffer []byte) error {
+	return s.readAt(int(b.Piece), int64(b.Begin), buffer)
+}
+
+// readAt reads a part of a piece that is there.
+func (s *Share) readAt(piece int, begin int64, buffer []byte) error {
 	if s.source != nil {
-		return s.source.ReadBlock(int(b.Piece), int64(b.Begin), buffer)
+		return s.source.ReadBlock(piece, begin, buffer)
 	}
-	return s.target.ReadBlock(int(b.Piece), int64(b.Begin), buffer)
+	return s.target.ReadBlock(piece, begin, buffer)
 }
 
 // unreadable ends a share whose store fails: what it has is no longer what it promised.
@@ -363,6 +429,7 @@ func (s *Share) dropped(a swarm.Drop) {
 	if l := s.client.links[a.Peer]; l != nil {
 		l.part(s)
 	}
+	s.lost()
 	k := s.known[a.Peer]
 	switch {
 	case k == nil:
@@ -376,22 +443,17 @@ func (s *Share) dropped(a swarm.Drop) {
 
 // tick does what is due for the share.
 func (s *Share) tick(now time.Time) {
-	if due, waits := s.swarm.NextTick(); waits && !now.Before(due) {
-		s.swarm.Tick(now)
-		s.act()
-	}
-	if s.state.over() {
-		return
-	}
 	again := s.client.config.AskAgain
 	if s.announce.said && !s.announce.heard && now.Sub(s.announce.at) >= again {
 		s.sayAnnounce() // the message, or its answer, was dropped by a busy mediator
 	}
 	if s.wants() {
-		if s.fetching() == 0 && now.Sub(s.asked) >= again {
+		if s.fetching() == 0 && now.Sub(s.asked) >= s.again {
+			s.again = min(2*s.again, again)
 			s.ask()
 			s.makeRoom(now)
 		}
+		s.review(now)
 		s.seek(now)
 		s.look()
 	}
@@ -406,6 +468,8 @@ type Status struct {
 	Phases     map[Phase]time.Time
 	Swarm      swarm.Status
 	Connecting int   // connections that are being set up for it
+	Checked    int64 // bytes of an earlier attempt that were looked at, while that goes on
+	Resumed    int   // pieces that were there already
 	Uploaded   int64 // bytes that were sent to others
 	Served     int   // peers that were sent something
 }
@@ -418,6 +482,7 @@ func (s *Share) Status() Status {
 			State: s.state, Err: s.err, Info: s.info, Announced: s.announce.heard,
 			Phases: make(map[Phase]time.Time, len(s.phases)),
 			Swarm:  s.swarm.Status(), Connecting: s.connecting(),
+			Checked: s.checked.Load(), Resumed: s.resumed,
 			Uploaded: s.uploaded.Load(), Served: len(s.served) + s.servedMore,
 		}
 		for phase, at := range s.phases {

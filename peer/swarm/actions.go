@@ -30,15 +30,24 @@ type Unload struct {
 	Block  wire.Block
 }
 
-// Save asks the driver to verify a whole piece (its hash must be Hash) and to keep
-// it, and to answer with Saved or Wrong. Data belongs to the driver.
-type Save struct {
-	Piece int
-	Hash  content.Hash
+// Keep asks the driver to write a block to its place in the store, not verified yet, and
+// to answer with Kept and the hashes of its leaves ([content.HashLeaves]). The
+// block begins and ends on the border of a leaf, or at the piece's end. Data belongs to the driver.
+// Blocks that are being kept at the same time never overlap.
+type Keep struct {
+	Block wire.Block
 	Data  []byte
 }
 
-// Drop ends this content with the peer: goodbye was sent before. The peer stays
+// Check asks the driver which pieces the store holds already, of an earlier attempt,
+// and to answer with Checked. It comes where [Config.Check] is set, once the piece hashes are known, which
+// Info has. Nothing is fetched before the answer.
+type Check struct{ Info content.Info }
+
+// Verified says that a piece is in the store and right: it may be read from now on.
+type Verified struct{ Piece int }
+
+// Drop ends this content with the peer: goodbye was said before. The peer stays
 // connected for other contents. Where Banned is set the driver must not connect
 // it to this content again; it says so to the user, with the reason.
 type Drop struct {
@@ -56,13 +65,15 @@ type Break struct {
 // Described says that the piece hashes are now known: Info is complete.
 type Described struct{ Info content.Info }
 
-// Complete says that every piece is verified and kept. It comes once.
+// Complete says that every piece is verified. It comes once.
 type Complete struct{}
 
 func (Send) action()      {}
 func (Load) action()      {}
 func (Unload) action()    {}
-func (Save) action()      {}
+func (Keep) action()      {}
+func (Check) action()     {}
+func (Verified) action()  {}
 func (Drop) action()      {}
 func (Break) action()     {}
 func (Described) action() {}

@@ -5,72 +5,146 @@ import (
 	"time"
 
 	"p2pcdn/common/content"
-	"p2pcdn/common/ident"
 	"p2pcdn/common/wire"
 )
 
+// largePiece is from where on several peers fetch one piece together rather than
+// a piece each, in bytes: it is whole, and can be passed on, that much earlier.
+const largePiece = 1 << 20
+
 // fill asks peers for as much as may be in flight. It is called after every event.
 func (s *Swarm) fill(now time.Time) {
-	if s.complete {
-		return
-	}
-	if len(s.spans) > 0 {
+	switch {
+	case s.complete:
+	case len(s.spans) > 0:
 		s.askHashes(now)
-		return
-	}
-	for _, r := range s.order {
-		s.fillPeer(r, now)
+	case !s.checking:
+		for _, r := range s.order {
+			s.fillPeer(r, now)
+		}
 	}
 }
 
+// fillPeer asks a peer for blocks, within what it may owe, what the disk takes and what
+// the rate allows.
 func (s *Swarm) fillPeer(r *remote, now time.Time) {
 	if r.has == nil {
 		return
 	}
-	budget := s.InFlight
+	budget := r.pace.budget(s.InFlight)
 	if r.silent {
 		budget = 1 // one block, to see whether it is there again
 	}
-	for r.inFlight < budget && len(r.asked) < wire.MaxRequests {
-		p := s.pieceFor(r)
-		if p == nil {
+	for r.inFlight < budget && len(r.asked) < MaxAsked && s.keeping < maxKeeping && !now.Before(s.thirsty) {
+		p, block := s.nextFor(r)
+		if p == nil || !s.allowed(now, int(block.Length)) {
 			return
 		}
-		block := p.next(s.geometry, wire.BlockLength(r.maxFrame))
-		p.mark(block, leafAsked)
-		if r.inFlight == 0 {
-			r.heard = now // its patience begins with what it owes
+		p.ask(block)
+		if r.waits == 0 {
+			r.heard, r.stalled = now, false // its patience begins with what it owes
 		}
-		r.asked = append(r.asked, asked{Block: block, of: p})
+		r.asked = append(r.asked, asked{Block: block, of: p, attempt: p.attempt, at: now, before: r.pace.delivered})
 		r.inFlight += int(block.Length)
+		r.waits++
 		s.send(r, wire.Request{Number: s.Number, Block: block})
 	}
 }
 
-// pieceFor returns an open piece of which the peer is to be asked the next block:
-// its own first, then one that nobody fetches, then a new one; nil if there is none.
+// allowed asks Allow, and notes when to ask it again.
+func (s *Swarm) allowed(now time.Time, bytes int) bool {
+	s.thirsty = time.Time{}
+	if s.Allow == nil {
+		return true
+	}
+	wait := s.Allow(now, bytes)
+	if wait > 0 {
+		s.thirsty = now.Add(wait)
+	}
+	return wait <= 0
+}
+
+// nextFor returns the block that the peer is to be asked next, and its piece, which is open;
+// nil if there is none.
+func (s *Swarm) nextFor(r *remote) (*openPiece, wire.Block) {
+	length := wire.BlockLength(r.maxFrame)
+	p := s.urgentFor(r)
+	if p == nil {
+		p = s.pieceFor(r)
+	}
+	if p != nil {
+		block, _ := p.next(length, unaskedLeaf)
+		return p, block
+	}
+	return s.duplicateFor(r, length)
+}
+
+// urgentFor returns a piece that a reader waits for.
+func (s *Swarm) urgentFor(r *remote) *openPiece {
+	for _, run := range s.urgent {
+		for index := run.First; index < run.End; index++ {
+			if s.have.Has(index) || !s.mayFetch(r, index) {
+				continue
+			}
+			p := s.open[uint32(index)]
+			if p == nil {
+				return s.begin(r, index)
+			}
+			if p.mayJoin(r) {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// mayJoin reports whether the peer may be asked for what nobody was asked for yet.
+func (p *openPiece) mayJoin(r *remote) bool {
+	if p.unasked == 0 || p.spoilt {
+		return false
+	}
+	if p.solo && p.from == nil {
+		p.from = r
+	}
+	return !p.solo || p.from == r
+}
+
+// pieceFor returns an open piece of which the peer is to be asked a block: its own
+// first, then one that nobody fetches, then a new one; and before that, where pieces are
+// large, or else after it, one that others fetch.
 func (s *Swarm) pieceFor(r *remote) *openPiece {
-	for _, p := range s.open {
-		if p.from == r && p.unasked() {
+	var orphan, other *openPiece
+	for _, p := range s.opened {
+		switch {
+		case p.unasked == 0 || p.spoilt:
+		case p.from == r:
 			return p
+		case p.from == nil && orphan == nil && s.mayFetch(r, p.index):
+			orphan = p
+		case p.from != nil && other == nil && !p.solo && s.mayFetch(r, p.index):
+			other = p
 		}
 	}
-	for _, p := range s.open {
-		if p.from == nil && !p.saving && p.unasked() && s.mayFetch(r, p.index) {
-			p.from = r
-			return p
-		}
+	if orphan != nil {
+		orphan.from = r
+		return orphan
 	}
-	index := s.choose(r)
-	if index < 0 || !s.makeRoom(r) {
-		return nil
+	if other != nil && s.geometry.PieceLength >= largePiece {
+		return other
 	}
-	size, leaves := s.geometry.PieceSize(index), s.geometry.Leaves(index)
-	p := &openPiece{
-		index: index, data: make([]byte, size), state: make([]leafState, leaves), missing: leaves,
-		from: r, senders: make(map[ident.PeerID]bool), solo: s.solo[index],
+	if index := s.choose(r); index >= 0 && s.makeRoom(r) {
+		return s.begin(r, index)
 	}
-	s.open = append(s.open, p)
+	return other
+}
+
+// begin opens a piece for a peer.
+func (s *Swarm) begin(r *remote, index int) *openPiece {
+	p := newOpenPiece(index, s.geometry, s.solo[index])
+	p.from = r
+	s.withdraw(index)
+	s.open[uint32(index)] = p
+	s.opened = append(s.opened, p)
 	return p
 }
 
@@ -88,85 +162,120 @@ func (s *Swarm) mayFetch(r *remote, piece int) bool {
 // choose picks the piece to open next for a peer: any for the very first, then the
 // rarest, ties at random; -1 if the peer has none that is wanted.
 func (s *Swarm) choose(r *remote) int {
-	best, ties := -1, 0
-	first := s.have.Count() == 0 && len(s.open) == 0
-	for piece, available := range s.available {
-		if s.have.Has(piece) || !s.mayFetch(r, piece) || s.piece(uint32(piece)) != nil {
-			continue
-		}
-		switch {
-		case best < 0 || (!first && available < s.available[best]):
-			best, ties = piece, 1
-		case first || available == s.available[best]:
-			if ties++; s.Random.IntN(ties) == 0 { // reservoir sampling: each tie is as likely
-				best = piece
-			}
-		}
+	if r.offered == 0 {
+		return -1
 	}
-	return best
+	may := func(piece int) bool { return s.mayFetch(r, piece) }
+	if s.have.Count() == 0 && len(s.opened) == 0 {
+		return s.picker.any(may)
+	}
+	return s.picker.rarest(may)
 }
 
-// makeRoom says whether one more piece may be held in memory. Where there is no
-// room it gives up a piece that nobody fetches and this peer does not have.
+// makeRoom says whether one more piece may be open. Where there is no room it
+// gives up a piece that nobody fetches and this peer does not have.
 func (s *Swarm) makeRoom(r *remote) bool {
-	if len(s.open) == 0 || int64(len(s.open)+1)*s.geometry.PieceLength <= int64(s.OpenBytes) {
+	if len(s.opened) == 0 || int64(len(s.opened)+1)*s.geometry.PieceLength <= int64(s.OpenBytes) {
 		return true
 	}
-	for i, p := range s.open {
-		if p.from == nil && !p.saving && !s.mayFetch(r, p.index) {
-			s.open = append(s.open[:i], s.open[i+1:]...)
+	for i, p := range s.opened {
+		if p.from == nil && p.arrived == 0 && !s.mayFetch(r, p.index) {
+			s.opened = slices.Delete(s.opened, i, i+1)
+			delete(s.open, uint32(p.index))
+			s.offer(p.index)
 			return true
 		}
 	}
 	return false
 }
 
-// piece returns the open piece of that index, or nil.
-func (s *Swarm) piece(index uint32) *openPiece {
-	for _, p := range s.open {
-		if p.index == int(index) {
-			return p
+// duplicateFor is the endgame: where nothing is left that nobody was asked for, and
+// for what a reader waits for first, a peer is asked for what another one owes and would
+// need much longer for. Whoever is second is sent a cancel.
+func (s *Swarm) duplicateFor(r *remote, length int) (*openPiece, wire.Block) {
+	if s.picker.empty() {
+		return s.duplicate(r, length, nil)
+	}
+	if len(s.urgent) > 0 {
+		for index := s.urgent[0].First; index < s.urgent[0].End; index++ {
+			if p := s.open[uint32(index)]; p != nil {
+				return s.duplicate(r, length, p)
+			}
 		}
 	}
-	return nil
+	return nil, wire.Block{}
 }
 
-// next returns the first run of unasked leaves, as one block of at most length bytes.
-func (p *openPiece) next(g content.Geometry, length int) wire.Block {
-	first := slices.Index(p.state, leafMissing)
+// duplicate returns the block that would come last of all that others owe, of the piece or of
+// any, if this peer would send it much earlier. Rates are only estimates, so of a peer that
+// has not stalled no more than one block at a time is asked for twice.
+func (s *Swarm) duplicate(r *remote, length int, of *openPiece) (*openPiece, wire.Block) {
+	if r.silent {
+		return nil, wire.Block{}
+	}
+	var piece *openPiece
+	var block wire.Block
+	latest := 2*r.pace.takes(r.inFlight+length) + jitter
+	for _, other := range s.order {
+		if other == r || other.waits == 0 || (!other.stalled && r.inFlight > 0) {
+			continue
+		}
+		eta := other.pace.takes(other.inFlight)
+		if other.stalled {
+			eta = s.Patience // at least: longer than everybody who has not
+		}
+		if eta <= latest {
+			continue
+		}
+		if p, b, found := s.lastOwed(r, other, length, of); found {
+			piece, block, latest = p, b, eta
+		}
+	}
+	return piece, block
+}
+
+// lastOwed returns the last block that a peer owes and that another one may be asked for, too.
+func (s *Swarm) lastOwed(r, owner *remote, length int, of *openPiece) (*openPiece, wire.Block, bool) {
+	for i := len(owner.asked) - 1; i >= 0; i-- {
+		a := owner.asked[i]
+		p := a.of
+		if a.cancelled || a.attempt != p.attempt || p.solo || p.spoilt || (of != nil && p != of) || !r.has.Has(p.index) {
+			continue
+		}
+		if block, found := p.alone(a.Block, length); found {
+			return p, block, true
+		}
+	}
+	return nil, wire.Block{}, false
+}
+
+// alone returns the first run of the block's leaves that did not come and that one peer
+// owes alone, as a block of at most length bytes.
+func (p *openPiece) alone(b wire.Block, length int) (wire.Block, bool) {
+	first, end := span(b)
+	fits := func(l *leaf) bool { return l.state == leafMissing && l.askers < maxAskers }
+	for first < end && !fits(&p.leaves[first]) {
+		first++
+	}
 	last := first
-	for last < len(p.state) && p.state[last] == leafMissing && (last-first)*content.LeafLength < length {
+	for last < end && (last-first)*content.LeafLength < length && fits(&p.leaves[last]) {
 		last++
 	}
-	begin := first * content.LeafLength
-	end := min(int64(last*content.LeafLength), g.PieceSize(p.index))
-	return wire.Block{Piece: uint32(p.index), Begin: uint32(begin), Length: uint32(end - int64(begin))}
+	return p.block(first, last), last > first
 }
 
-func (p *openPiece) unasked() bool { return slices.Contains(p.state, leafMissing) }
-
-// wants reports whether a block that the peer delivers is to be kept. What was
-// asked of it and cancelled is welcome where nobody else was asked in the meantime.
-func (p *openPiece) wants(b wire.Block, r *remote, cancelled bool) bool {
-	if p.saving || (p.solo && p.from != r) {
-		return false
+// Urge says what readers wait for, most urgent first: these pieces are fetched
+// before all others, from everybody who has them, in this order. It replaces what was said before.
+// Pieces that are there cost little, but do not hand in more than a few hundred.
+func (s *Swarm) Urge(ranges []Range, now time.Time) {
+	s.urgent = s.urgent[:0]
+	for _, r := range ranges {
+		r.First, r.End = max(r.First, 0), min(r.End, s.geometry.Pieces())
+		if r.First < r.End {
+			s.urgent = append(s.urgent, r)
+		}
 	}
-	leaves := p.leaves(b)
-	return !slices.Contains(leaves, leafHere) && !(cancelled && slices.Contains(leaves, leafAsked))
-}
-
-func (p *openPiece) leaves(b wire.Block) []leafState {
-	first := int(b.Begin) / content.LeafLength
-	return p.state[first : first+max(1, (int(b.Length)+content.LeafLength-1)/content.LeafLength)]
-}
-
-// mark sets the leaves of a block and returns how many there are.
-func (p *openPiece) mark(b wire.Block, state leafState) int {
-	leaves := p.leaves(b)
-	for i := range leaves {
-		leaves[i] = state
-	}
-	return len(leaves)
+	s.fill(now)
 }
 
 // rejected takes the refusal of a block. The peer is not asked for that piece
@@ -176,17 +285,15 @@ func (s *Swarm) rejected(r *remote, b wire.Block, now time.Time) {
 	if !found || a.cancelled {
 		return
 	}
-	r.heard = now
-	a.of.mark(b, leafMissing)
+	r.heard, r.stalled = now, false
+	if a.attempt == a.of.attempt {
+		a.of.unask(b)
+	}
 	if a.of.from == r {
-		a.of.from = nil
-		if a.of.solo {
-			s.open = slices.DeleteFunc(s.open, func(other *openPiece) bool { return other == a.of })
-		}
+		s.abandon(a.of)
 	}
 	if r.has.Has(int(b.Piece)) {
-		r.has.Remove(int(b.Piece))
-		s.available[b.Piece]--
+		s.loses(r, int(b.Piece))
 		r.refused = append(r.refused, int(b.Piece))
 		if r.pardon.IsZero() {
 			r.pardon = now.Add(s.Patience)
@@ -197,219 +304,7 @@ func (s *Swarm) rejected(r *remote, b wire.Block, now time.Time) {
 // forgive counts the pieces that a peer refused as its own again.
 func (s *Swarm) forgive(r *remote) {
 	for _, piece := range r.refused {
-		if r.has.Add(piece) {
-			s.available[piece]++
-		}
+		s.gains(r, piece)
 	}
 	r.refused, r.pardon = nil, time.Time{}
-}
-
-// askHashes asks for the spans of piece hashes that are missing, one of each peer
-// at a time.
-func (s *Swarm) askHashes(now time.Time) {
-	for _, r := range s.order {
-		if !r.greeted || r.span != nil || now.Before(r.noHashes) {
-			continue
-		}
-		for _, missing := range s.spans {
-			if missing.from == nil {
-				missing.from, r.span, r.heard = r, missing, now
-				s.send(r, wire.HashRequest{Number: s.Number, Index: uint32(missing.index)})
-				break
-			}
-		}
-	}
-}
-
-// giveUpSpan stops waiting for the hashes that the peer owes, and asks it no more
-// for a while: a leecher that has none now may have them later.
-func (s *Swarm) giveUpSpan(r *remote, now time.Time) {
-	r.span.from, r.span = nil, nil
-	r.noHashes = now.Add(s.Patience)
-}
-
-// Saved answers a Save: the piece was right and is kept. Everybody who lacks it is told.
-func (s *Swarm) Saved(piece int, now time.Time) {
-	if s.close(piece) == nil || !s.have.Add(piece) {
-		return
-	}
-	delete(s.solo, piece)
-	for _, r := range s.order {
-		if r.has == nil || !r.has.Has(piece) {
-			s.send(r, wire.Have{Number: s.Number, Piece: uint32(piece)})
-		}
-	}
-	if s.have.All() && !s.complete {
-		s.complete = true
-		s.do(Complete{})
-		for _, r := range slices.Clone(s.order) {
-			s.partIfDone(r)
-		}
-	}
-	s.fill(now)
-}
-
-// Wrong answers a Save: the piece did not hash to what it should.
-func (s *Swarm) Wrong(piece int, now time.Time) {
-	p := s.close(piece)
-	if p == nil {
-		return
-	}
-	if len(p.senders) > 1 {
-		s.solo[piece] = true
-	} else {
-		for liar := range p.senders {
-			s.expel(liar)
-		}
-	}
-	s.fill(now)
-}
-
-// close ends a piece that was being saved and returns it, nil if there is none.
-func (s *Swarm) close(piece int) *openPiece {
-	for i, p := range s.open {
-		if p.index == piece && p.saving {
-			s.open = append(s.open[:i], s.open[i+1:]...)
-			return p
-		}
-	}
-	return nil
-}
-
-// expel drops a liar for good, whether or not it is still there.
-func (s *Swarm) expel(liar ident.PeerID) {
-	if r := s.peers[liar]; r != nil {
-		s.leave(r, wire.ReasonPoisoned, true)
-		return
-	}
-	if len(s.banned) < maxBanned {
-		s.banned[liar] = true
-	}
-	s.do(Drop{liar, wire.ReasonPoisoned, true})
-}
-
-// Tick says that time has passed; see NextTick.
-func (s *Swarm) Tick(now time.Time) {
-	for _, r := range slices.Clone(s.order) {
-		if !now.Before(r.noHashes) {
-			r.noHashes = time.Time{}
-		}
-		if !r.pardon.IsZero() && !now.Before(r.pardon) {
-			s.forgive(r)
-		}
-		deadline, waits := s.deadline(r)
-		if !waits || now.Before(deadline) {
-			continue
-		}
-		switch {
-		case r.has == nil:
-			s.leave(r, wire.ReasonFinished, false) // it never said what it has
-		case r.span != nil:
-			s.giveUpSpan(r, now)
-		default:
-			s.hush(r)
-		}
-	}
-	s.fill(now)
-}
-
-// NextTick returns when Tick is to be called; false if nothing is waited for.
-// It changes with every event.
-func (s *Swarm) NextTick() (next time.Time, waits bool) {
-	earlier := func(at time.Time) {
-		if !waits || at.Before(next) {
-			next, waits = at, true
-		}
-	}
-	for _, r := range s.order {
-		if deadline, its := s.deadline(r); its {
-			earlier(deadline)
-		}
-		if len(s.spans) > 0 && !r.noHashes.IsZero() && r.span == nil {
-			earlier(r.noHashes)
-		}
-		if !r.pardon.IsZero() {
-			earlier(r.pardon)
-		}
-	}
-	return next, waits
-}
-
-// deadline returns when our patience with the peer ends; false if it owes nothing.
-func (s *Swarm) deadline(r *remote) (deadline time.Time, waits bool) {
-	owes := slices.ContainsFunc(r.asked, func(a asked) bool { return !a.cancelled })
-	return r.heard.Add(s.Patience), owes || r.span != nil || r.has == nil
-}
-
-// hush cancels what a silent peer owes, so that others can be asked for it.
-func (s *Swarm) hush(r *remote) {
-	r.silent = true
-	for i, a := range r.asked {
-		if a.cancelled {
-			continue
-		}
-		a.of.mark(a.Block, leafMissing)
-		r.asked[i].cancelled = true
-		s.send(r, wire.Cancel{Number: s.Number, Block: a.Block})
-	}
-	r.inFlight = 0
-	s.orphan(r)
-}
-
-// Leave says goodbye to every peer: the content is no longer wanted, or no longer
-// served. The Swarm has no peers after it.
-func (s *Swarm) Leave() {
-	for _, r := range slices.Clone(s.order) {
-		s.leave(r, wire.ReasonFinished, false)
-	}
-}
-
-// Info returns the info dictionary, with its piece hashes once they are known.
-func (s *Swarm) Info() content.Info {
-	if len(s.spans) > 0 {
-		return s.Config.Info
-	}
-	return s.info
-}
-
-// Has reports whether the piece is verified and kept.
-func (s *Swarm) Has(piece int) bool { return s.have.Has(piece) }
-
-// Complete reports whether every piece is.
-func (s *Swarm) Complete() bool { return s.complete }
-
-// Status is what a person wants to know of a swarm.
-type Status struct {
-	Pieces    int   // of the content
-	Have      int   // pieces that are verified and kept
-	HaveBytes int64 // their length
-	Fetching  []int // pieces on their way
-	Peers     []PeerStatus
-}
-
-// PeerStatus is what a person wants to know of a peer.
-type PeerStatus struct {
-	ID     ident.PeerID
-	Pieces int  // that it has
-	Owes   int  // bytes that were asked of it and have not come
-	Silent bool // it ran out of our patience
-}
-
-// Status returns a snapshot.
-func (s *Swarm) Status() Status {
-	status := Status{Pieces: s.have.Len(), Have: s.have.Count(), HaveBytes: int64(s.have.Count()) * s.geometry.PieceLength}
-	if last := s.have.Len() - 1; s.have.Has(last) {
-		status.HaveBytes += s.geometry.PieceSize(last) - s.geometry.PieceLength
-	}
-	for _, p := range s.open {
-		status.Fetching = append(status.Fetching, p.index)
-	}
-	for _, r := range s.order {
-		peer := PeerStatus{ID: r.id, Owes: r.inFlight, Silent: r.silent}
-		if r.has != nil {
-			peer.Pieces = r.has.Count()
-		}
-		status.Peers = append(status.Peers, peer)
-	}
-	return status
 }

@@ -13,16 +13,31 @@ import (
 
 // The defaults of Config.
 const (
-	// DefaultInFlight is what may be asked of a peer and not have come: 1 MiB
-	// keeps 80 Mbit/s busy over 100 ms.
-	DefaultInFlight = 1 << 20
+	// DefaultInFlight is the most that may be asked of a peer and not have come: with
+	// 100 ms between the two, 4 MiB keep 40 MB/s busy.
+	DefaultInFlight = 4 << 20
 
 	// DefaultPatience is how long a peer may owe a block and send nothing. A
 	// block takes this long only below 6.5 KB/s.
 	DefaultPatience = 10 * time.Second
 
-	// DefaultOpenBytes bounds the pieces that are partly there and held in memory.
+	// DefaultOpenBytes bounds the pieces that are partly there, and with them what is
+	// fetched anew after a kill. Of each leaf of them, some sixty bytes are held in memory.
 	DefaultOpenBytes = 64 << 20
+)
+
+const (
+	// MaxAsked is how many requests one content may have waiting at a peer: so that
+	// eight contents stay within wire.MaxRequests.
+	MaxAsked = wire.MaxRequests / 8
+
+	// maxKeeping bounds what came and is not in the store yet, in bytes: a disk that is slower
+	// than the network is waited for.
+	maxKeeping = 8 << 20
+
+	// maxBanned bounds the memory of liars. Ids are fresh for every connection, so
+	// remembering more of them would not keep anybody away.
+	maxBanned = 1024
 )
 
 // Config is what a Swarm is made of.
@@ -30,11 +45,16 @@ type Config struct {
 	Info   content.Info // must be valid; without piece hashes they are asked for
 	Number wire.Number  // our content number, the same towards every peer
 	Have   *wire.Bits   // the pieces that are in the store, verified; nil: none. The Swarm owns it from now on
+	Check  bool         // the store may hold more: ask it before anything is fetched
 
 	Random    *rand.Rand    // for the first piece and for ties
 	InFlight  int           // bytes; 0: DefaultInFlight
 	Patience  time.Duration // 0: DefaultPatience
 	OpenBytes int           // bytes; 0: DefaultOpenBytes. At least one piece is always open
+
+	// Allow says whether so many bytes may be asked for now, and counts them then; if not,
+	// when to ask again. nil: always. It holds downloads to a rate.
+	Allow func(now time.Time, bytes int) (wait time.Duration)
 }
 
 // Swarm is one content and all peers about it. Its methods must not be called
@@ -45,21 +65,25 @@ type Swarm struct {
 	info     content.Info // grows its piece hashes
 	have     *wire.Bits
 	complete bool // Complete was said
+	checking bool // Check was said, and not answered
 
-	peers     map[ident.PeerID]*remote
-	order     []*remote             // the peers in the order in which they came: for determinism
-	banned    map[ident.PeerID]bool // bounded by maxBanned
-	open      []*openPiece          // pieces that are being fetched or verified, oldest first; bounded by OpenBytes
-	solo      map[int]bool          // pieces that failed with several senders: fetch from one only
-	available []int                 // per piece: how many peers have it
-	spans     []*span               // spans of piece hashes that are missing; empty once they are known
+	peers   map[ident.PeerID]*remote
+	order   []*remote             // the peers in the order in which they came: for determinism
+	banned  map[ident.PeerID]bool // bounded by maxBanned
+	open    map[uint32]*openPiece // pieces that are being fetched, by index; bounded by OpenBytes
+	opened  []*openPiece          // the same, oldest first
+	solo    map[int]bool          // pieces that failed with several senders: fetch from one only
+	picker  *picker               // the other missing pieces
+	urgent  []Range               // what readers wait for, most urgent first
+	spans   []*hashSpan           // spans of piece hashes that are missing; empty once they are known
+	keeping int                   // bytes that the driver keeps at the moment
+	thirsty time.Time             // when Allow may say yes; zero: it never said no since
 
 	actions []Action
 }
 
-// maxBanned bounds the memory of liars. Ids are fresh for every connection, so
-// remembering more of them would not keep anybody away.
-const maxBanned = 1024
+// Range is a run of pieces.
+type Range struct{ First, End int } // End is one behind the last
 
 // remote is a peer, as far as this content goes.
 type remote struct {
@@ -67,14 +91,19 @@ type remote struct {
 	maxFrame int        // what our side of the channel can carry; then the smaller of both
 	greeted  bool       // its handshake came
 	has      *wire.Bits // nil before its bitfield came
-	asked    []asked    // blocks that it owes, oldest first
-	inFlight int        // bytes that it owes
-	heard    time.Time  // when it last delivered, or was asked while it owed nothing
-	silent   bool       // it ran out of our patience and delivered nothing since
-	span     *span      // the span of hashes that it owes, or nil
-	noHashes time.Time  // until when it is not asked for hashes: it had none, or never answered
-	refused  []int      // pieces of which it rejected a block; taken out of has until pardon
-	pardon   time.Time  // when it may be asked for them again; zero if there are none
+	all      bool       // it has everything, and is not in the picker's counts
+	offered  int        // how many pieces it has of those that the picker offers
+	asked    []asked    // blocks that it owes, oldest first; at most MaxAsked
+	waits    int        // how many of them are not cancelled
+	inFlight int        // bytes of those
+	pace     pace
+	heard    time.Time // when it last delivered, or was asked while it owed nothing
+	stalled  bool      // it owes something and has delivered nothing for a moment
+	silent   bool      // it ran out of our patience and delivered nothing since
+	span     *hashSpan // the span of hashes that it owes, or nil
+	noHashes time.Time // until when it is not asked for hashes: it had none, or never answered
+	refused  []int     // pieces of which it rejected a block; taken out of has until pardon
+	pardon   time.Time // when it may be asked for them again; zero if there are none
 }
 
 // asked is a block that a peer owes. A cancelled one is still owed an answer,
@@ -82,33 +111,10 @@ type remote struct {
 type asked struct {
 	wire.Block
 	of        *openPiece // what it was asked for; that may have been given up since, and the same piece begun anew
+	attempt   int        // of that
 	cancelled bool
-}
-
-// openPiece is a piece on its way.
-type openPiece struct {
-	index   int
-	data    []byte
-	state   []leafState           // per leaf
-	missing int                   // leaves that have not come
-	from    *remote               // whom it is asked of; nil: nobody at the moment
-	senders map[ident.PeerID]bool // who sent leaves of it
-	solo    bool                  // one peer alone must send it, so that it can be blamed
-	saving  bool                  // given to the driver
-}
-
-type leafState byte
-
-const (
-	leafMissing leafState = iota
-	leafAsked
-	leafHere
-)
-
-// span is a run of missing piece hashes.
-type span struct {
-	index int
-	from  *remote // who was asked; nil: nobody
+	at        time.Time
+	before    int64 // what the peer had delivered when it was asked, in bytes
 }
 
 // New returns the swarm of a content. It sends nothing before a peer is connected.
@@ -124,24 +130,28 @@ func New(config Config) *Swarm {
 	}
 	geometry := config.Info.Geometry()
 	s := &Swarm{
-		Config:    config,
-		geometry:  geometry,
-		info:      config.Info,
-		have:      config.Have,
-		peers:     make(map[ident.PeerID]*remote),
-		banned:    make(map[ident.PeerID]bool),
-		solo:      make(map[int]bool),
-		available: make([]int, geometry.Pieces()),
+		Config:   config,
+		geometry: geometry,
+		info:     config.Info,
+		have:     config.Have,
+		peers:    make(map[ident.PeerID]*remote),
+		banned:   make(map[ident.PeerID]bool),
+		open:     make(map[uint32]*openPiece),
+		solo:     make(map[int]bool),
 	}
 	if s.have == nil {
 		s.have = wire.NewBits(geometry.Pieces())
 	}
+	s.picker = newPicker(s.have, config.Random)
 	s.complete = s.have.All()
-	if !s.info.HasPieceHashes() {
+	switch {
+	case !s.info.HasPieceHashes():
 		for index := 0; index < geometry.Pieces(); index += geometry.ProofSpan() {
-			s.spans = append(s.spans, &span{index: index})
+			s.spans = append(s.spans, &hashSpan{index: index})
 		}
 		s.info.PieceHashes = make([]content.Hash, geometry.Pieces())
+	case !s.complete:
+		s.check()
 	}
 	return s
 }
@@ -191,18 +201,42 @@ func (s *Swarm) Disconnected(peer ident.PeerID, now time.Time) {
 // forget takes a peer out: what it owes can be asked of others.
 func (s *Swarm) forget(r *remote) {
 	s.release(r)
-	if r.has != nil {
-		for piece := range s.available {
-			if r.has.Has(piece) {
-				s.available[piece]--
-			}
-		}
+	if r.has != nil && !r.all {
+		s.uncount(r)
 	}
 	delete(s.peers, r.id)
-	for i, other := range s.order {
-		if other == r {
-			s.order = append(s.order[:i], s.order[i+1:]...)
-			break
+	s.order = slices.DeleteFunc(s.order, func(other *remote) bool { return other == r })
+}
+
+// count adds what the peer has to what is available.
+func (s *Swarm) count(r *remote) {
+	for piece := range r.has.Len() {
+		if r.has.Has(piece) {
+			s.picker.more(piece)
+		}
+	}
+}
+
+func (s *Swarm) uncount(r *remote) {
+	for piece := range r.has.Len() {
+		if r.has.Has(piece) {
+			s.picker.fewer(piece)
+		}
+	}
+}
+
+// withdraw takes a piece out of what the picker offers, offer puts it back.
+func (s *Swarm) withdraw(piece int) { s.shift(piece, true, s.picker.remove, -1) }
+func (s *Swarm) offer(piece int)    { s.shift(piece, false, s.picker.add, +1) }
+
+func (s *Swarm) shift(piece int, isOffered bool, move func(int), change int) {
+	if s.picker.offers(piece) != isOffered {
+		return
+	}
+	move(piece)
+	for _, r := range s.order {
+		if r.has != nil && r.has.Has(piece) {
+			r.offered += change
 		}
 	}
 }
@@ -210,11 +244,11 @@ func (s *Swarm) forget(r *remote) {
 // release takes back everything that was asked of a peer, without a word to it.
 func (s *Swarm) release(r *remote) {
 	for _, a := range r.asked {
-		if !a.cancelled {
-			a.of.mark(a.Block, leafMissing)
+		if !a.cancelled && a.attempt == a.of.attempt {
+			a.of.unask(a.Block)
 		}
 	}
-	r.asked, r.inFlight = nil, 0
+	r.asked, r.inFlight, r.waits = nil, 0, 0
 	if r.span != nil {
 		r.span.from, r.span = nil, nil
 	}
@@ -224,13 +258,28 @@ func (s *Swarm) release(r *remote) {
 // orphan takes the peer's pieces from it: others may go on with them. A piece
 // that one peer alone must send is begun anew.
 func (s *Swarm) orphan(r *remote) {
-	s.open = slices.DeleteFunc(s.open, func(p *openPiece) bool {
-		if p.from != r {
-			return false
+	for _, p := range s.opened {
+		if p.from == r {
+			s.abandon(p)
 		}
-		p.from = nil
-		return p.solo
-	})
+	}
+}
+
+func (s *Swarm) abandon(p *openPiece) {
+	if p.from = nil; p.solo {
+		p.restart()
+	}
+}
+
+// cancel takes a request back, so that the block can be asked of others.
+func (s *Swarm) cancel(r *remote, a *asked) {
+	a.cancelled = true
+	if a.attempt == a.of.attempt {
+		a.of.unask(a.Block)
+	}
+	r.waits--
+	r.inFlight -= int(a.Length)
+	s.send(r, wire.Cancel{Number: s.Number, Block: a.Block})
 }
 
 // leave says goodbye to a peer and forgets it.
@@ -314,10 +363,13 @@ func (s *Swarm) learn(r *remote, bits *wire.Bits) {
 		s.breach(r, "a bitfield that does not follow its handshake")
 		return
 	}
-	r.has = bits
-	for piece := range s.available {
-		if bits.Has(piece) {
-			s.available[piece]++
+	r.has, r.all = bits, bits.All()
+	if !r.all {
+		s.count(r)
+	}
+	for _, piece := range s.picker.order {
+		if bits.Has(int(piece)) {
+			r.offered++
 		}
 	}
 	s.partIfDone(r)
@@ -328,10 +380,34 @@ func (s *Swarm) haveOne(r *remote, f wire.Have) {
 		s.breach(r, "it has piece %d of %d", f.Piece, s.geometry.Pieces())
 		return
 	}
-	if r.has.Add(int(f.Piece)) {
-		s.available[f.Piece]++
-	}
+	s.gains(r, int(f.Piece))
 	s.partIfDone(r)
+}
+
+// gains notes that the peer has one more piece, loses that it has one less.
+func (s *Swarm) gains(r *remote, piece int) {
+	if !r.has.Add(piece) {
+		return
+	}
+	s.picker.more(piece)
+	if s.picker.offers(piece) {
+		r.offered++
+	}
+}
+
+func (s *Swarm) loses(r *remote, piece int) {
+	if !r.has.Has(piece) {
+		return
+	}
+	if r.all {
+		r.all = false
+		s.count(r)
+	}
+	r.has.Remove(piece)
+	s.picker.fewer(piece)
+	if s.picker.offers(piece) {
+		r.offered--
+	}
 }
 
 // partIfDone says goodbye where neither side can ever want anything of the other.
@@ -370,36 +446,6 @@ func (s *Swarm) serve(r *remote, f wire.Request) {
 	s.do(Load{r.id, s.Number, f.Block})
 }
 
-func (s *Swarm) serveHashes(r *remote, f wire.HashRequest) {
-	if int64(f.Index) >= int64(s.geometry.Pieces()) || int(f.Index)%s.geometry.ProofSpan() != 0 {
-		s.breach(r, "a request for piece hashes from %d of %d", f.Index, s.geometry.Pieces())
-		return
-	}
-	if s.geometry.Pieces() == 1 || len(s.spans) > 0 {
-		s.send(r, wire.HashReject{Number: s.Number, Index: f.Index})
-		return
-	}
-	hashes, proof := s.geometry.Prove(s.info.PieceHashes, int(f.Index))
-	s.send(r, wire.Hashes{Number: s.Number, Index: f.Index, Hashes: hashes, Proof: proof})
-}
-
-func (s *Swarm) hashes(r *remote, f wire.Hashes, now time.Time) {
-	if r.span == nil || r.span.index != int(f.Index) {
-		return // not asked for, or no longer
-	}
-	if err := s.geometry.CheckProof(s.info.FullHash, int(f.Index), f.Hashes, f.Proof); err != nil {
-		s.leave(r, wire.ReasonPoisoned, true)
-		return
-	}
-	done := r.span
-	r.heard, r.span = now, nil
-	copy(s.info.PieceHashes[f.Index:], f.Hashes)
-	s.spans = slices.DeleteFunc(s.spans, func(other *span) bool { return other == done })
-	if len(s.spans) == 0 {
-		s.do(Described{s.info})
-	}
-}
-
 // take removes the block from what the peer owes and returns it: the request that
 // is waited for, if it was asked for twice, else one that was cancelled.
 func (r *remote) take(b wire.Block) (a asked, found bool) {
@@ -414,26 +460,7 @@ func (r *remote) take(b wire.Block) (a asked, found bool) {
 	r.asked = slices.Delete(r.asked, i, i+1)
 	if !a.cancelled {
 		r.inFlight -= int(b.Length)
+		r.waits--
 	}
 	return a, true
-}
-
-func (s *Swarm) delivered(r *remote, f wire.Piece, now time.Time) {
-	block := f.Block()
-	a, found := r.take(block)
-	if !found {
-		return // not asked for: a wrong piece, begin or length, or no longer owed
-	}
-	r.heard, r.silent = now, false
-	p := a.of
-	if s.piece(f.Piece) != p || !p.wants(block, r, a.cancelled) {
-		return
-	}
-	copy(p.data[f.Begin:], f.Data)
-	p.missing -= p.mark(block, leafHere)
-	p.senders[r.id] = true
-	if p.missing == 0 {
-		p.saving, p.from = true, nil // what it waits for is the driver, not a peer
-		s.do(Save{p.index, s.info.PieceHash(p.index), p.data})
-	}
 }

@@ -36,6 +36,7 @@ type node struct {
 	id        ident.PeerID
 	swarm     *Swarm
 	store     []byte
+	kept      *wire.Bits                   // what a Check finds
 	data      []byte                       // what it answers from, right or wrong
 	reply     func(load Load) []wire.Frame // nil: the truth
 	mute      bool                         // receives, and never says anything
@@ -149,12 +150,14 @@ func (w *world) act(n *node) {
 				w.send(n, a.Peer, a.Frame)
 			case Load:
 				w.load(n, a)
-			case Save:
-				if w.info.Geometry().HashPiece(a.Data) == a.Hash {
-					copy(w.piece(n.store, a.Piece), a.Data)
-					n.swarm.Saved(a.Piece, w.now)
-				} else {
-					n.swarm.Wrong(a.Piece, w.now)
+			case Keep:
+				copy(w.piece(n.store, int(a.Block.Piece))[a.Block.Begin:], a.Data)
+				n.swarm.Kept(a.Block, content.HashLeaves(a.Data), w.now)
+			case Check:
+				n.swarm.Checked(n.kept, w.now)
+			case Verified:
+				if !bytes.Equal(w.piece(n.store, a.Piece), w.piece(w.data, a.Piece)) {
+					w.t.Errorf("%s verified a piece that is wrong", n)
 				}
 			case Drop:
 				if a.Banned {
