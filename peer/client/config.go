@@ -25,18 +25,18 @@ type Config struct {
 	ICETCP  net.Listener                   // for [Start]: where WebRTC over TCP is accepted; the Client closes it; nil: nowhere
 	Random  *rand.Rand                     // for the swarms; owned by the Client
 
-	MaxLeech       int           // peers to fetch one content from; 0: 8, enough that one slow peer does not count
-	MaxServe       int           // peers of one content, above which those that come are sent away; 0: 32, so that each gets a fair part of an uplink
-	MaxConnections int           // in all; 0: 64. Each costs some file descriptors and up to 4 MiB
-	MaxShares      int           // contents at a time; 0: 4096
-	UploadLimit    int64         // bytes/s of blocks to all peers together; 0: none. As are the next two, it is checked block by block
-	DownloadLimit  int64         // bytes/s of blocks that are asked for; 0: none
-	PeerLimit      int64         // bytes/s of blocks to any one peer; 0: none
-	UploadSlots    int           // peers that are sent blocks at a time, in turn; 0: 8, which together fill any uplink
-	IdleAfter      time.Duration // how long a link without content stays; 0: 30 s
-	Patience       time.Duration // with a peer that owes something; 0: swarm.DefaultPatience
-	AskAgain       time.Duration // how often a search without success is begun anew; 0: 30 s
-	Review         time.Duration // how often the worst peer of a download is looked for; 0: 30 s
+	MaxLeech        int           // peers to fetch one content from; 0: 8, enough that one slow peer does not count
+	MaxServe        int           // peers of one content, above which those that come are sent away; 0: 32, so that each gets a fair part of an uplink
+	MaxConnections  int           // in all; 0: 64. Each costs some file descriptors and up to 4 MiB
+	MaxShares       int           // contents at a time; 0: 4096
+	UploadLimit     int64         // bytes/s of blocks to all peers together; 0: none. As are the next two, it is checked block by block
+	DownloadLimit   int64         // bytes/s of blocks that are asked for; 0: none
+	PeerUploadLimit int64         // bytes/s of blocks to any one peer; 0: none
+	UploadSlots     int           // peers that are sent blocks at a time, in turn; 0: 8, which together fill any uplink
+	IdleAfter       time.Duration // how long a link without content stays; 0: 30 s
+	Patience        time.Duration // with a peer that owes something; 0: swarm.DefaultPatience
+	AskAgain        time.Duration // how often a search without success is begun anew; 0: 30 s
+	Review          time.Duration // how often the worst peer of a download is looked for; 0: 30 s
 }
 
 func (c Config) withDefaults() Config {

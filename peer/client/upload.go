@@ -118,7 +118,7 @@ type uplink struct {
 }
 
 func newUplink(config Config) uplink {
-	return uplink{make(chan struct{}, config.UploadSlots), newLimiter(config.UploadLimit), config.PeerLimit}
+	return uplink{make(chan struct{}, config.UploadSlots), newLimiter(config.UploadLimit), config.PeerUploadLimit}
 }
 
 // newLimiter returns a limiter of so many bytes per second, nil for 0. What was not used
