@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Geometry } from "../src/content.ts";
+import { Geometry, hashLeaves, hashPiece } from "../src/content.ts";
 import { BlobStore, MemoryStore } from "../src/store.ts";
 import { randomBytes } from "./world.ts";
 
@@ -47,6 +47,44 @@ test("a piece that is not kept cannot be read, and can be once it is", async () 
   await assert.rejects(store.read(1, 0, 10));
   await store.write(1, new Uint8Array(100_000 - 65536).fill(7));
   assert.deepEqual(await store.read(1, 0, 2), Uint8Array.of(7, 7));
+});
+
+test("a memory store hashes blocks as they come, and gives what is settled", async () => {
+  const data = randomBytes(4, 200_001);
+  const geometry = new Geometry(data.length, 65536);
+  const store = new MemoryStore(geometry, "text/plain");
+  assert.equal((await store.check()).count, 0);
+  for (const piece of [3, 0, 2, 1]) {
+    const whole = data.slice(geometry.pieceOffset(piece), geometry.pieceOffset(piece) + geometry.pieceSize(piece));
+    await store.keep(piece, 0, new Uint8Array(Math.min(whole.length, 16384))); // wrong, and written over
+    const leaves = [];
+    for (let begin = 0; begin < whole.length; begin += 32768) {
+      const hashes = await store.keep(piece, begin, whole.slice(begin, begin + 32768));
+      assert.deepEqual(hashes, await hashLeaves(whole.slice(begin, begin + 32768)));
+      leaves.push(...hashes);
+    }
+    assert.deepEqual(geometry.pieceRoot(leaves), await hashPiece(geometry, whole));
+    await assert.rejects(store.read(piece, 0, 10), /not kept/);
+    await assert.rejects(store.complete(), /not kept/);
+    store.settle(piece);
+    await store.keep(piece, 0, new Uint8Array(100)); // too late: it is settled
+    assert.deepEqual(await store.read(piece, 1, 10), whole.slice(1, 11));
+  }
+  const blob = await store.complete();
+  assert.equal(blob.type, "text/plain");
+  assert.deepEqual(new Uint8Array(await blob.arrayBuffer()), data);
+  await store.close();
+  await assert.rejects(store.read(0, 0, 1), /closed/);
+  await assert.rejects(store.keep(0, 0, new Uint8Array(1)), /closed/);
+  assert.deepEqual(new Uint8Array(await blob.arrayBuffer()), data);
+});
+
+test("a Blob that is seeded is complete, and nothing can be kept in it", async () => {
+  const blob = new Blob([new Uint8Array(100_000)]);
+  const store = new BlobStore(new Geometry(100_000, 65536), blob);
+  assert.ok((await store.check()).all);
+  assert.equal(await store.complete(), blob);
+  await assert.rejects(store.keep(), /there already/);
 });
 
 test("the empty content can be kept and read", async () => {
