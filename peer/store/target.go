@@ -134,26 +134,16 @@ func (t *Target) prepare(fresh bool) error {
 // Path is the final name.
 func (t *Target) Path() string { return t.path }
 
-// WritePiece writes a piece that the caller has verified, at its place. It does not
-// count as something to go on with.
-func (t *Target) WritePiece(piece int, data []byte) error {
-	return t.write(t.geometry.PieceOffset(piece), data)
-}
-
 // WriteBlock writes a block at its place; whether it is right shows later. Blocks are
 // written side by side. From then on there is something for the next attempt to go on with.
 func (t *Target) WriteBlock(piece int, begin int64, data []byte) error {
-	t.worth.Store(true)
-	return t.write(t.geometry.PieceOffset(piece)+begin, data)
-}
-
-func (t *Target) write(offset int64, data []byte) error {
 	t.open.RLock()
 	defer t.open.RUnlock()
 	if t.closed {
 		return t.errClosed()
 	}
-	if _, err := t.file.WriteAt(data, offset); err != nil {
+	t.worth.Store(true)
+	if _, err := t.file.WriteAt(data, t.geometry.PieceOffset(piece)+begin); err != nil {
 		return writeError(t.path, err)
 	}
 	return nil
