@@ -1,21 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"p2pcdn/common/content"
-	"p2pcdn/common/mediation"
 	"p2pcdn/peer/client"
 )
 
@@ -35,35 +28,45 @@ const (
 func getCommand(w world, mediators *mediatorList) *cobra.Command {
 	g := getting{w: w}
 	command := &cobra.Command{
-		Use:   "get LINK|INFO.json",
-		Short: "Fetch a file from whoever has it",
-		Long: `get fetches a content and checks every piece of it. It takes a link (as seed
-prints it, or the address of a preview page with the link after #), the name of
-a file that holds an info dictionary, or - to read either from standard input.
+		Use:   "get LINK|INFO.json…",
+		Short: "Fetch files from whoever has them",
+		Long: `get fetches contents and checks every piece of them. It takes links (as seed
+prints them, or the address of a preview page with the link after #), the names of
+files that hold an info dictionary, or - to read one of either from standard input.
 
-The file appears under its name only when it is complete and right; until then it is
-kept beside it, hidden, and removed if get fails or is interrupted. A file that
-is there already is not replaced without --force. While it is fetched, what is
-there is served to others; with --seed-after also afterwards, until interrupted.
+A file appears under its name only when it is complete and right; until then it is
+kept beside it, hidden. If get fails or is interrupted, what it fetched stays there:
+the same get again checks it and goes on with it, or throws it away with --fresh.
+A file that is there already is not replaced without --force. Where several are
+fetched and some fail, the others are fetched to the end.
 
-Mediators: those of --mediator, or else those that the link names (the one that
+With -o - the content goes to standard output as it comes, in order and checked; no
+file is left.
+
+While a content is fetched, what is there is served to others; with --seed-after
+also afterwards, until interrupted.
+
+Mediators: those of --mediator, or else those that the links name (the one that
 serves it, for the address of a preview page), or else
 ` + defaultMediator + `.`,
 		Example: `  peer get 'p2pcdn:6c3e…?xl=1048576&dn=holiday.mp4'
   peer get holiday.json -o /tmp/holiday.mp4 --timeout 30s
+  peer get *.json -o /tmp --download-limit 2M
+  peer get holiday.json -o - | mpv -
   peer info --link holiday.mp4 | ssh there peer get -`,
-		Args: arguments(1, 1, "get takes one LINK or INFO.json"),
+		Args: arguments(1, -1, "get takes one LINK or INFO.json, or more"),
 		RunE: func(command *cobra.Command, args []string) error {
 			g.mediators = *mediators
-			return g.run(command.Context(), args[0])
+			return g.run(command.Context(), args)
 		},
 	}
 	flags := command.Flags()
-	flags.StringVarP(&g.output, "output", "o", "", "`FILE` or folder to write to (default: the content's own name, here)")
+	flags.StringVarP(&g.output, "output", "o", "", "`FILE` or folder to write to, - for standard output (default: the content's own name, here)")
 	flags.BoolVarP(&g.force, "force", "f", false, "replace a file that is there already")
+	flags.BoolVar(&g.fresh, "fresh", false, "begin anew: throw away what an interrupted get left")
 	flags.DurationVarP(&g.timeout, "timeout", "t", defaultTimeout, "give up when no piece arrived for so long; 0 waits for ever")
-	flags.BoolVar(&g.seedAfter, "seed-after", false, "go on serving the content until interrupted")
-	iceTCPFlag(command, &g.iceTCP)
+	flags.BoolVar(&g.seedAfter, "seed-after", false, "go on serving what was fetched until interrupted")
+	g.network.add(command)
 	return command
 }
 
@@ -71,220 +74,188 @@ serves it, for the address of a preview page), or else
 type getting struct {
 	w         world
 	mediators mediatorList
+	network   networkFlags
 	output    string
 	force     bool
+	fresh     bool
 	timeout   time.Duration
 	seedAfter bool
-	iceTCP    tcpPort
 
-	urls   []string // of the mediators that are used
-	lineUp bool     // one was connected
+	urls      []string // of the mediators that are used
+	lineUp    bool     // one was connected
+	downloads []*download
+	view      *view
+	pipe      *pipe // to standard output; nil: files are written
 }
 
-func (g *getting) run(ctx context.Context, what string) error {
-	if g.timeout < 0 {
-		return wrongUsage("--timeout must not be negative")
-	}
-	info, fromLink, err := g.describe(what)
-	if err != nil {
+// download is one content that is fetched, owned by the command's goroutine.
+type download struct {
+	info   content.Info
+	path   string        // where it goes; [standard] for standard output
+	target client.Target // until the share has it
+	share  *client.Share // nil if it came to none
+	status client.Status // as last looked at
+	line   line          // what was last said of it
+
+	moved time.Time // when something was last there that had not been before
+	done  int64     // how much that is, in bytes that were fetched or looked at
+	over  bool
+	err   error // why it failed
+}
+
+func (g *getting) run(ctx context.Context, whats []string) error {
+	if err := g.want(whats); err != nil {
 		return err
 	}
-	g.urls = g.mediators.or(fromLink)
-	listener, err := g.iceTCP.listen(ctx)
+	listener, err := g.network.iceTCP.listen(ctx)
 	if err != nil {
 		return err
 	}
 	if listener != nil {
 		defer listener.Close() // where it does not come to a Client
 	}
-	target, err := client.CreateFile(g.path(info), info, client.FileOptions{Overwrite: g.force, Wrap: g.w.wrap})
-	if err != nil {
+	if err := g.create(); err != nil {
 		return err
 	}
 	events := newInbox()
-	peer := client.Start(g.urls, client.Config{Observe: events.observe, ICETCP: listener})
+	peer := client.Start(g.urls, g.network.config(listener, events))
 	defer peer.Close()
-	share, err := peer.Get(info, target)
-	if err != nil {
-		_ = target.Close()
+	g.begin(peer)
+	defer g.pipe.close()
+	if err := g.follow(ctx, events); err != nil {
+		peer.Close() // before it is told: then everything is on the disk
 		return err
 	}
-	if err := g.follow(ctx, share, events); err != nil {
-		peer.Close() // before the error is told: the temporary file is gone then
-		return err
+	if g.seedAfter && g.failed() < len(g.downloads) {
+		g.serve(ctx, events)
 	}
-	fmt.Fprintf(g.w.stderr, "complete: %s, %s\n", g.path(info), size(info.TotalLength))
-	if g.seedAfter {
-		fmt.Fprintln(g.w.stderr, "serving it until interrupted")
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-events.wake:
-				for _, e := range events.take() {
-					tellLine(g.w, e)
-				}
-			}
+	return g.outcome()
+}
+
+// create begins the files. It fails where none can be begun.
+func (g *getting) create() error {
+	for _, d := range g.downloads {
+		options := client.FileOptions{Overwrite: g.force, Fresh: g.fresh, Wrap: g.w.wrap}
+		if d.path == standard {
+			d.target, d.err = client.CreateTemporary(d.info, options)
+		} else {
+			d.target, d.err = client.CreateFile(d.path, d.info, options)
 		}
+		if d.err != nil {
+			g.gaveUp(d)
+		}
+	}
+	if g.failed() == len(g.downloads) {
+		return g.outcome()
 	}
 	return nil
 }
 
-// describe reads what is to be fetched, and the mediators that a link names.
-func (g *getting) describe(what string) (content.Info, []string, error) {
-	text, isFile := []byte(what), false
+// begin fetches everything that has a file.
+func (g *getting) begin(peer *client.Client) {
+	for _, d := range g.downloads {
+		if d.over {
+			continue
+		}
+		if d.share, d.err = peer.Get(d.info, d.target); d.err != nil { // the same content twice, or too many
+			_ = d.target.Close()
+			g.gaveUp(d)
+			continue
+		}
+		d.moved = time.Now()
+		if d.path == standard {
+			g.pipe = startPipe(d.share, g.w.stdout)
+		}
+	}
+}
+
+// gaveUp notes that a download failed, and says so where others go on.
+func (g *getting) gaveUp(d *download) {
+	d.over = true
 	switch {
-	case what == "-":
-		var err error
-		if text, err = io.ReadAll(io.LimitReader(g.w.stdin, content.MaxDictionarySize+1)); err != nil {
-			return content.Info{}, nil, fmt.Errorf("reading standard input: %w", err)
-		}
-	case !looksLikeLink(what):
-		var err error
-		if text, err = readFile(what); err != nil {
-			return content.Info{}, nil, err
-		}
-		isFile = true
+	case len(g.downloads) == 1:
+	case strings.Contains(d.err.Error(), d.path):
+		g.say("peer: %v\n", d.err)
+	default:
+		g.say("peer: %s: %v\n", d.path, d.err)
 	}
-	if trimmed := bytes.TrimSpace(text); bytes.HasPrefix(trimmed, []byte("{")) {
-		info, err := content.ParseInfo(text)
-		if err != nil {
-			return content.Info{}, nil, fmt.Errorf("%s: %w", what, err)
-		}
-		return info, nil, nil
-	}
-	link, err := content.ParseLink(string(text))
-	switch {
-	case err == nil && len(link.Mediators) == 0:
-		return link.Info(), pageMediator(string(text)), nil
-	case err == nil:
-		return link.Info(), link.Mediators, nil
-	case isFile:
-		return content.Info{}, nil, fmt.Errorf("%s holds neither an info dictionary nor a link: %w", what, err)
-	}
-	return content.Info{}, nil, usageError{err}
 }
 
-// pageMediator returns the mediator that serves the preview page that a link opens,
-// as a browser that opens it would use; none for other links.
-func pageMediator(link string) []string {
-	page, err := url.Parse(strings.TrimSpace(link))
-	if err != nil || page.Host == "" || !strings.Contains(page.Path, "/preview/") {
+// say prints a line without breaking the bar.
+func (g *getting) say(format string, values ...any) {
+	if g.view == nil {
+		fmt.Fprintf(g.w.stderr, format, values...)
+		return
+	}
+	g.view.say(func() { fmt.Fprintf(g.w.stderr, format, values...) })
+}
+
+func (g *getting) failed() (n int) {
+	for _, d := range g.downloads {
+		if d.err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// outcome is the error of it all: of one content its own, of several how many, since each
+// was told already.
+func (g *getting) outcome() error {
+	switch n := g.failed(); {
+	case n == 0:
 		return nil
+	case len(g.downloads) == 1:
+		return g.downloads[0].err
+	default:
+		return fmt.Errorf("%d of %s could not be fetched", n, count(len(g.downloads), "content"))
 	}
-	schemes := map[string]string{"http": "ws", "https": "wss"}
-	mediator := schemes[page.Scheme] + "://" + page.Host + mediation.Path
-	if content.CheckMediatorURL(mediator) != nil {
-		return nil
-	}
-	return []string{mediator}
 }
 
-// looksLikeLink tells a link from the name of a file.
-func looksLikeLink(text string) bool {
-	if strings.HasPrefix(text, content.Scheme+":") || strings.Contains(text, "://") {
-		return true
-	}
-	hash, _, _ := strings.Cut(text, "?")
-	_, err := content.ParseFullHash(hash)
-	return err == nil
-}
-
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%s is no link, and there is no such file", path)
-		}
-		return nil, fmt.Errorf("reading the info dictionary: %w", err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, content.MaxDictionarySize+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading the info dictionary: %w", err)
-	}
-	return text, nil
-}
-
-// path is where the file goes.
-func (g *getting) path(info content.Info) string {
-	name := info.FileName
-	if name == "" {
-		name = info.FullHash.String()
-	}
-	if g.output == "" {
-		return name
-	}
-	if found, err := os.Stat(g.output); err == nil && found.IsDir() {
-		return filepath.Join(g.output, name)
-	}
-	return g.output
-}
-
-// follow shows how the download goes until it ends.
-func (g *getting) follow(ctx context.Context, share *client.Share, events *inbox) error {
-	view := newView(g.w, share.Status().Info)
-	defer view.end()
-	ticker := time.NewTicker(lookEach)
-	defer ticker.Stop()
-	have, moved := int64(-1), time.Now()
+// serve serves what was fetched until it is interrupted.
+func (g *getting) serve(ctx context.Context, events *inbox) {
+	fmt.Fprintln(g.w.stderr, "serving until interrupted")
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case <-events.wake:
 			for _, e := range events.take() {
-				if err := g.heard(e, view); err != nil {
-					return err
-				}
-			}
-			status := share.Status()
-			view.show(status)
-			if status.State == client.Complete || status.State == client.Failed {
-				return share.Wait(ctx)
-			}
-		case now := <-ticker.C:
-			status := share.Status()
-			view.show(status)
-			if got := status.Swarm.HaveBytes; got != have {
-				have, moved = got, now
-			}
-			if g.timeout > 0 && now.Sub(moved) >= g.timeout {
-				return fmt.Errorf("no piece arrived for %v: %s", g.timeout, hindrance(status, g.lineUp))
+				tellLine(g.w, e)
 			}
 		}
 	}
 }
 
-func (g *getting) heard(e client.Event, view *view) error {
-	switch e := e.(type) {
-	case client.LineUp:
-		g.lineUp = true
-		view.say(func() { tellLine(g.w, e) })
-	case client.LineDown:
-		view.say(func() { tellLine(g.w, e) })
-		if !g.lineUp && e.Failures >= mediatorRounds*len(g.urls) {
-			return fmt.Errorf("no mediator can be reached: %s: %w", e.URL, e.Err)
-		}
-	case client.Refused:
-		view.say(func() { tellLine(g.w, e) })
-	case client.PeerDropped:
-		if e.Banned {
-			view.say(func() { fmt.Fprintf(g.w.stderr, "peer %s sent wrong data and is not asked again\n", e.Peer.Short()) })
-		}
-	}
-	return nil
+// interruption is what ends a get that was not done.
+type interruption struct {
+	kept bool // there is something to go on with
 }
 
-// hindrance says what a download lacks.
-func hindrance(status client.Status, lineUp bool) string {
-	switch {
-	case !lineUp:
-		return "there is no line to a mediator"
-	case status.State == client.Searching:
-		return "nobody was found who has this content, of this length"
-	case status.State == client.Connecting:
-		return "no connection to a peer came about"
+func (i interruption) Error() string {
+	if i.kept {
+		return "interrupted; what is there is kept: run it again to go on"
 	}
-	return "the peers that are connected send nothing"
+	return "interrupted"
+}
+
+func (interruption) Unwrap() error { return context.Canceled }
+
+// place says where a download goes.
+func (d *download) place() string {
+	if d.path == standard {
+		return "standard output"
+	}
+	return d.path
+}
+
+// kept reports whether there is something of it to go on with.
+func (d *download) kept() bool { return d.path != standard && d.status.Swarm.Have > 0 }
+
+// withKept adds to why a download failed how it can go on.
+func (d *download) withKept(err error) error {
+	if !d.kept() {
+		return err
+	}
+	return fmt.Errorf("%w; %d of %s are kept: run it again to go on", err, d.status.Swarm.Have, count(d.status.Swarm.Pieces, "piece"))
 }

@@ -35,7 +35,8 @@ type world struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	context.AfterFunc(ctx, stop)   // a second signal ends the process at once
+	signal.Ignore(syscall.SIGPIPE) // so that peers are told goodbye: see outlet
 	os.Exit(run(ctx, os.Args[1:], world{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		terminal:    term.IsTerminal(int(os.Stderr.Fd())),
@@ -45,6 +46,7 @@ func main() {
 
 // run is the command. It returns the exit code, and has told every error.
 func run(ctx context.Context, args []string, w world) int {
+	w.stdout = outlet{w.stdout}
 	root := rootCommand(w)
 	root.SetArgs(args)
 	root.SetIn(w.stdin)
@@ -52,11 +54,15 @@ func run(ctx context.Context, args []string, w world) int {
 	root.SetErr(w.stderr)
 	command, err := root.ExecuteContextC(ctx)
 	var usage usageError
+	var told interruption
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.Is(err, errUnread):
+		return exitFailed
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(w.stderr, "peer: interrupted")
+		errors.As(err, &told)
+		fmt.Fprintf(w.stderr, "peer: %v\n", told)
 		return exitInterrupted
 	case errors.As(err, &usage):
 		fmt.Fprintf(w.stderr, "peer: %v\nTry '%s --help'.\n", err, command.CommandPath())

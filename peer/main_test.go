@@ -231,7 +231,7 @@ func TestSeedAndGet(t *testing.T) {
 	t.Run("to serve it on", func(t *testing.T) {
 		target := filepath.Join(t.TempDir(), "x")
 		c := start(t, nil, "get", link, "-o", target, "--seed-after")
-		c.says(c.stderr, "serving it until interrupted")
+		c.says(c.stderr, "serving until interrupted")
 		same(t, target, data)
 		seeder.interrupt()
 		seeder.ends(exitDone, "7 peers so far")
@@ -299,7 +299,13 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"fetch"}, "there is no command"},
 		{[]string{"--loud"}, "unknown flag: --loud"},
 		{[]string{"get"}, "get takes one LINK"},
-		{[]string{"get", link, link}, "there are 2 arguments"},
+		{[]string{"get", link, link}, "would both be written to"},
+		{[]string{"get", link, link + "&dn=x", "-o", "none"}, "must name a folder"},
+		{[]string{"get", link, link + "&dn=x", "-o", "-"}, "only one content"},
+		{[]string{"get", "-", "-"}, "only once"},
+		{[]string{"get", link, "--upload-limit", "fast"}, "no rate"},
+		{[]string{"get", link, "--max-peers", "0"}, "no number from 1"},
+		{[]string{"seed", "x", "--upload-slots", "many"}, "no number from 1"},
 		{[]string{"get", link, "--timeout", "soon"}, "--timeout"},
 		{[]string{"get", link, "--timeout", "-1s"}, "must not be negative"},
 		{[]string{"get", link, "--mediator", "http://localhost"}, "ws://host:port/mediation"},
@@ -431,8 +437,9 @@ func TestAFullDisk(t *testing.T) {
 		w.wrap = func(file client.File) client.File { return &fullDisk{File: file, room: 300_000} }
 	}
 	start(t, []setting{full}, "get", link, "-o", out).ends(exitFailed, "the disk is full (disk_full)")
-	left(t, out)
-	start(t, nil, "get", link, "-o", out).ends(exitDone, "complete") // and the seeder serves on
+	// What there was room for is kept, and once there is more room it is gone on with.
+	start(t, nil, "get", link, "-o", out).ends(exitDone, "complete")
+	left(t, out, "file")
 }
 
 func TestAFileThatChangesIsNoLongerServed(t *testing.T) {

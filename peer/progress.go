@@ -7,7 +7,6 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
-	"p2pcdn/common/content"
 	"p2pcdn/peer/client"
 )
 
@@ -51,53 +50,112 @@ func (h *hashing) end() {
 	}
 }
 
-// view shows how a download goes: a bar on a terminal, and elsewhere a line for
-// every state and every tenth of the content.
+// view shows how downloads go: a bar for all on a terminal, and elsewhere lines.
 type view struct {
-	w      world
-	total  int64
-	bar    *progressbar.ProgressBar // nil elsewhere
-	state  client.State             // last told
-	tenths int                      // last told
-	began  time.Time
+	w     world
+	total int64                    // of all, in bytes
+	bar   *progressbar.ProgressBar // nil elsewhere
+	many  bool                     // each line has to say what it is about
 }
 
-func newView(w world, info content.Info) *view {
-	v := &view{w: w, total: info.TotalLength, began: time.Now()}
+// line is what was last said of a download.
+type line struct {
+	state   client.State
+	tenths  int
+	resumed bool      // what it goes on with
+	checked time.Time // how far the check of what is there is
+}
+
+func newView(w world, downloads []*download) *view {
+	v := &view{w: w, many: len(downloads) > 1}
+	for _, d := range downloads {
+		v.total += d.info.TotalLength
+	}
 	if w.terminal {
 		v.bar = newBar(w, max(1, v.total), "searching")
 	}
 	return v
 }
 
-func (v *view) show(s client.Status) {
-	if v.bar != nil {
-		v.bar.Describe(v.describe(s))
-		_ = v.bar.Set64(min(s.Swarm.HaveBytes, max(1, v.total)-1)) // the end clears it, not the last piece
+// draw moves the bar.
+func (v *view) draw(downloads []*download) {
+	if v.bar == nil {
+		return
+	}
+	done, complete := int64(0), 0
+	for _, d := range downloads {
+		done += d.status.Swarm.HaveBytes + d.status.Checked
+		if d.over && d.err == nil {
+			complete++
+		}
+	}
+	if v.many {
+		v.bar.Describe(fmt.Sprintf("%d of %d complete", complete, len(downloads)))
+	} else {
+		v.bar.Describe(v.describe(downloads[0].status))
+	}
+	_ = v.bar.Set64(min(done, max(1, v.total)-1)) // the end clears it, not the last piece
+}
+
+// show says what is new of a download: what it goes on with, and without a bar also every state
+// and every tenth of the content.
+func (v *view) show(d *download) {
+	s := d.status
+	if s.Resumed > 0 && !d.line.resumed {
+		d.line.resumed = true
+		v.tell(d, fmt.Sprintf("going on with %d of %s", s.Resumed, count(s.Swarm.Pieces, "piece")))
+	}
+	over := s.State == client.Complete || s.State == client.Failed || s.State == client.Stopped
+	if v.bar != nil || over {
+		return
+	}
+	if s.Checked > 0 {
+		v.showCheck(d)
 		return
 	}
 	tenths := 10
-	if v.total > 0 {
-		tenths = int(s.Swarm.HaveBytes * 10 / v.total)
+	if total := s.Info.TotalLength; total > 0 {
+		tenths = int(s.Swarm.HaveBytes * 10 / total)
 	}
-	over := s.State == client.Complete || s.State == client.Failed || s.State == client.Stopped
-	if over || (s.State == v.state && tenths <= v.tenths) {
-		return
+	if s.State != d.line.state || tenths > d.line.tenths {
+		d.line.state, d.line.tenths = s.State, max(tenths, d.line.tenths)
+		v.tell(d, v.describe(s))
 	}
-	v.state, v.tenths = s.State, max(tenths, v.tenths)
-	fmt.Fprintln(v.w.stderr, v.describe(s))
+}
+
+// showCheck says how far the check is, where it takes long.
+func (v *view) showCheck(d *download) {
+	now := time.Now()
+	switch {
+	case d.line.checked.IsZero():
+		d.line.checked = now
+	case now.Sub(d.line.checked) >= tellEach:
+		d.line.checked = now
+		v.tell(d, v.describe(d.status))
+	}
+}
+
+func (v *view) tell(d *download, text string) {
+	if v.many {
+		text = d.path + ": " + text
+	}
+	v.say(func() { fmt.Fprintln(v.w.stderr, text) })
 }
 
 func (v *view) describe(s client.Status) string {
-	switch s.State {
-	case client.Connecting:
-		return "connecting to " + count(s.Connecting, "peer")
-	case client.Downloading:
-		text := "downloading from " + count(len(s.Swarm.Peers), "peer")
-		if v.bar == nil {
-			text += fmt.Sprintf(": %s of %s", size(s.Swarm.HaveBytes), size(v.total))
+	progress := func(done int64) string {
+		if v.bar != nil {
+			return "" // it says that
 		}
-		return text
+		return fmt.Sprintf(": %s of %s", size(done), size(s.Info.TotalLength))
+	}
+	switch {
+	case s.Checked > 0:
+		return "checking what is there" + progress(s.Checked)
+	case s.State == client.Connecting:
+		return "connecting to " + count(s.Connecting, "peer")
+	case s.State == client.Downloading:
+		return "downloading from " + count(len(s.Swarm.Peers), "peer") + progress(s.Swarm.HaveBytes)
 	}
 	return string(s.State)
 }

@@ -16,7 +16,7 @@ const tellEach = 10 * time.Second
 
 func seedCommand(w world, mediators *mediatorList) *cobra.Command {
 	var pieceLength byteSize
-	var iceTCP tcpPort
+	var network networkFlags
 	command := &cobra.Command{
 		Use:   "seed FILE…",
 		Short: "Serve files to others until interrupted",
@@ -31,12 +31,12 @@ asks for a piece of it; the others are served on.`,
   peer seed --mediator wss://mediator.example/mediation *.jpg`,
 		Args: arguments(1, -1, "seed takes one FILE or more"),
 		RunE: func(command *cobra.Command, args []string) error {
-			s := seeding{w: w, mediators: *mediators, pieceLength: int64(pieceLength), iceTCP: iceTCP}
+			s := seeding{w: w, mediators: *mediators, pieceLength: int64(pieceLength), network: network}
 			return s.run(command.Context(), args)
 		},
 	}
 	pieceLengthFlag(command, &pieceLength)
-	iceTCPFlag(command, &iceTCP)
+	network.add(command)
 	return command
 }
 
@@ -45,7 +45,7 @@ type seeding struct {
 	w           world
 	mediators   mediatorList
 	pieceLength int64
-	iceTCP      tcpPort
+	network     networkFlags
 	shares      []*client.Share
 	names       map[*client.Share]string
 	failed      int    // shares
@@ -53,7 +53,7 @@ type seeding struct {
 }
 
 func (s *seeding) run(ctx context.Context, paths []string) error {
-	listener, err := s.iceTCP.listen(ctx)
+	listener, err := s.network.iceTCP.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (s *seeding) run(ctx context.Context, paths []string) error {
 		return err
 	}
 	events := newInbox()
-	peer := client.Start(s.mediators.or(), client.Config{Observe: events.observe, ICETCP: listener})
+	peer := client.Start(s.mediators.or(), s.network.config(listener, events))
 	defer peer.Close()
 
 	s.names = make(map[*client.Share]string)
