@@ -23,6 +23,7 @@ import {
   sum,
   toDictionary,
 } from "../src/content.ts";
+import { join } from "../src/content/join.ts";
 import { codeOf, sample, vectors } from "./vectors.ts";
 
 function bytes(hex: string): Hash {
@@ -262,6 +263,21 @@ test("leaves are hashed each for itself, the last one at its own length", async 
       leaves.push(createHash("sha256").update(data.subarray(begin, begin + 16384)).digest("hex"));
     }
     assert.deepEqual((await hashLeaves(data)).map(toHex), leaves, `${length} bytes`);
+  }
+});
+
+test("a join is the SHA-256 of both hashes", () => {
+  const sha256 = (data: Uint8Array): Hash => Uint8Array.from(createHash("sha256").update(data).digest());
+  const extremes = [new Uint8Array(32), new Uint8Array(32).fill(0xff), new Uint8Array(32).fill(0x80)];
+  for (const left of extremes) for (const right of extremes) assert.deepEqual(join(left, right), sha256(Buffer.concat([left, right])));
+  // Every one depends on those before, and none may change what it was given.
+  let [left, right] = [sha256(sample(1)), sha256(sample(2))];
+  for (let i = 0; i < 2000; i++) {
+    const kept = Buffer.concat([left, right]);
+    const joined = join(left, right);
+    assert.deepEqual(joined, sha256(kept));
+    assert.deepEqual(Buffer.concat([left, right]), kept);
+    [left, right] = [right, joined];
   }
 });
 
