@@ -69,10 +69,10 @@ function must(what, command, ...args) {
 }
 
 /** Development tools, as their lock files say; npm writes the second file at the end of an installation. */
-function install(folder) {
+function install(folder, ...flags) {
   const [lock, done] = [join(root, folder, "package-lock.json"), join(root, folder, "node_modules/.package-lock.json")];
   if (existsSync(done) && statSync(done).mtimeMs >= statSync(lock).mtimeMs) return;
-  must(`installing the development tools of ${folder}`, "npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--prefix", folder);
+  must(`installing the development tools of ${folder}`, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder, ...flags);
 }
 
 function say(text) {
@@ -97,7 +97,7 @@ function interruption() {
 const chosen = options();
 try {
   install("peer/browser");
-  install("scripts/bench");
+  install("scripts/bench", "--omit=optional"); // which are for WebTorrent in Node
   if (chosen.build) must("building", "./compile.sh");
 } catch (error) {
   say(error.message);
