@@ -15,14 +15,16 @@ export async function round(bench) {
 
   const system = await browser.target().createCDPSession();
   const session = await page.createCDPSession();
-  const peak = { heap: 0, buffers: 0, both: 0, renderer: 0 };
+  const peak = { heap: 0, buffers: 0, both: 0, renderer: 0, browser: 0 };
   const keep = (name, value) => (peak[name] = Math.max(peak[name], value));
   const look = async () => {
     const { heap, buffers } = await memory(page, session);
     keep("heap", heap);
     keep("buffers", buffers);
     keep("both", heap + buffers);
-    keep("renderer", await rendererMemory(system));
+    const { processInfo } = await system.send("SystemInfo.getProcessInfo");
+    keep("renderer", resident(processInfo, "renderer"));
+    keep("browser", resident(processInfo, "browser"));
   };
   await look();
   const before = { ...peak };
@@ -49,10 +51,9 @@ async function memory(page, session) {
   return sum;
 }
 
-/** The memory of the largest renderer process, which is that of the page, in MiB. */
-async function rendererMemory(system) {
-  const { processInfo } = await system.send("SystemInfo.getProcessInfo");
-  const sizes = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => {
+/** The resident memory of the largest process of a type, in MiB: the largest renderer is that of the page. */
+function resident(processes, type) {
+  const sizes = processes.filter((process) => process.type === type).map(({ id }) => {
     try {
       return memoryOf(id, "VmRSS");
     } catch {
