@@ -13,7 +13,7 @@ const (
 
 	// jitter is added to the round trip: a busy page or process answers only now
 	// and then, and what it sends meanwhile has to have been asked for.
-	jitter = 100 * time.Millisecond
+	jitter = 300 * time.Millisecond
 
 	// paceWindow is how long a delivery rate counts at least; then it is forgotten
 	// in favour of what came later.
