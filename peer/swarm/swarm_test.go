@@ -38,16 +38,12 @@ func TestRequestsTravelWithTheHandshake(t *testing.T) {
 	w := newWorld(t, 1, 5*mib, 64*kib)
 	seeder, leecher := w.seeder(), w.leecher()
 	w.connect(leecher, seeder)
-	for len(leecher.sent[seeder.id]) < 3 {
-		d := w.queue[0]
-		w.queue = w.queue[1:]
-		w.deliver(d)
-	}
-	if _, is := leecher.sent[seeder.id][2].(wire.Request); !is {
-		t.Fatalf("after handshake and bitfield came %T", leecher.sent[seeder.id][2])
+	w.until(time.Second, "request", func() bool { return len(leecher.line(seeder).sent) >= 3 })
+	if _, is := leecher.line(seeder).sent[2].(wire.Request); !is {
+		t.Fatalf("after handshake and bitfield came %T", leecher.line(seeder).sent[2])
 	}
 	asked := 0
-	for _, frame := range leecher.sent[seeder.id] {
+	for _, frame := range leecher.line(seeder).sent {
 		if request, is := frame.(wire.Request); is {
 			asked += int(request.Length)
 			if int(request.Length) != 48*kib && int(request.Length) != 16*kib {
@@ -88,7 +84,7 @@ func TestBareLinkFetchesPieceHashesFirst(t *testing.T) {
 				t.Error("the piece hashes are not the right ones")
 			}
 			requested := false
-			for _, frame := range leecher.sent[seeder.id] {
+			for _, frame := range leecher.line(seeder).sent {
 				switch frame.(type) {
 				case wire.Request:
 					requested = true
@@ -149,13 +145,7 @@ func TestSeveralSeedersShareTheWork(t *testing.T) {
 	w.run(time.Minute)
 	w.done(leecher)
 	for _, seeder := range seeders {
-		sent := 0
-		for _, frame := range seeder.sent[leecher.id] {
-			if piece, is := frame.(wire.Piece); is {
-				sent += len(piece.Data)
-			}
-		}
-		if sent < mib {
+		if sent := seeder.line(leecher).bytes; sent < mib {
 			t.Errorf("%v sent %d bytes of 8 MiB", seeder, sent)
 		}
 	}
@@ -178,7 +168,7 @@ func TestFirstPieceIsRandomAndTheRestRarestFirst(t *testing.T) {
 		seeder, leecher := w.seeder(), w.leecher()
 		w.connect(leecher, seeder)
 		w.run(time.Minute)
-		for _, frame := range leecher.sent[seeder.id] {
+		for _, frame := range leecher.line(seeder).sent {
 			if request, is := frame.(wire.Request); is {
 				firsts[request.Piece] = true
 				break
@@ -207,20 +197,10 @@ func TestFirstPieceIsRandomAndTheRestRarestFirst(t *testing.T) {
 	leecher.swarm.has(0) // past the first piece
 	leecher.swarm.Actions()
 	w.connect(leecher, seeder)
-	for _, d := range slices.Clone(w.queue) {
-		if d.from == seeder.id && d.to == leecher.id {
-			w.deliver(d)
-		}
+	w.until(time.Second, "request", func() bool { return len(leecher.requests(seeder)) > 0 })
+	if piece := leecher.requests(seeder)[0].Piece; piece != rare {
+		t.Errorf("asked for piece %d before the rare one", piece)
 	}
-	for _, frame := range leecher.sent[seeder.id] {
-		if request, is := frame.(wire.Request); is {
-			if request.Piece != rare {
-				t.Errorf("asked for piece %d before the rare one", request.Piece)
-			}
-			return
-		}
-	}
-	t.Error("nothing was asked")
 }
 
 // TestLiars has one test per way to lie; in each an honest seeder makes the
@@ -285,10 +265,10 @@ func TestLiars(t *testing.T) {
 				t.Error("the honest peer was banned")
 			}
 			if lie.banned {
-				asked := len(leecher.sent[liar.id])
+				asked := len(leecher.line(liar).sent)
 				w.connect(leecher, liar)
 				w.run(time.Minute)
-				for _, frame := range leecher.sent[liar.id][asked:] {
+				for _, frame := range leecher.line(liar).sent[asked:] {
 					if _, is := frame.(wire.Request); is {
 						t.Error("a banned peer was asked again")
 					}
@@ -336,7 +316,7 @@ func TestRefusedPieceIsAskedForAgainLater(t *testing.T) {
 	w.connect(leecher, seeder)
 	w.run(DefaultPatience - time.Second)
 	asked := 0
-	for _, frame := range leecher.sent[seeder.id] {
+	for _, frame := range leecher.line(seeder).sent {
 		if _, is := frame.(wire.Request); is {
 			asked++
 		}
@@ -547,12 +527,12 @@ func TestGeometryMismatchIsAGoodbye(t *testing.T) {
 			t.Error("they did not part")
 		}
 		said := false
-		for _, frame := range seeder.sent[leecher.id] {
+		for _, frame := range seeder.line(leecher).sent {
 			goodbye, is := frame.(wire.Goodbye)
 			said = said || is && goodbye.Reason == test.reason
 		}
 		if !said {
-			t.Errorf("no goodbye with reason %v: %v", test.reason, seeder.sent[leecher.id])
+			t.Errorf("no goodbye with reason %v: %v", test.reason, seeder.line(leecher).sent)
 		}
 	}
 }
@@ -662,11 +642,7 @@ func TestManyPeersWithChurnAndLiars(t *testing.T) {
 			w := newWorld(t, seed, 40*64*kib+77, 64*kib)
 			seeder := w.seeder()
 			for range 3 {
-				liar := w.seeder()
-				liar.data = bytes.Clone(w.data)
-				for i := range liar.data {
-					liar.data[i] ^= 0x55
-				}
+				w.liar()
 			}
 			var leechers []*node
 			for range 12 {
@@ -677,7 +653,7 @@ func TestManyPeersWithChurnAndLiars(t *testing.T) {
 			for range 20 { // links break and come back
 				w.run(50 * time.Millisecond)
 				a, b := leechers[faults.IntN(len(leechers))], leechers[faults.IntN(len(leechers))]
-				if a != b && !a.gone[b.id] {
+				if a != b && !a.line(b).gone {
 					w.disconnect(a, b)
 				}
 			}
