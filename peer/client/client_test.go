@@ -250,9 +250,14 @@ func (t *memoryTarget) holds(data []byte) bool {
 
 // random returns a content of n bytes, always the same.
 func random(n int) ([]byte, *memorySource) {
+	return randomPieces(n, content.DefaultPieceLength(int64(n)))
+}
+
+// randomPieces is random with pieces of that length.
+func randomPieces(n int, pieceLength int64) ([]byte, *memorySource) {
 	data := make([]byte, n)
 	rand.NewChaCha8([32]byte{7}).Read(data)
-	info := content.Info{FileName: "random.bin", TotalLength: int64(n), PieceLength: content.DefaultPieceLength(int64(n))}
+	info := content.Info{FileName: "random.bin", TotalLength: int64(n), PieceLength: pieceLength}
 	summary, err := info.Geometry().Sum(context.Background(), bytes.NewReader(data), nil)
 	if err != nil {
 		panic(err)

@@ -1,0 +1,63 @@
+package client
+
+import (
+	"bytes"
+	"testing"
+
+	"p2pcdn/common/wire"
+)
+
+// A poisoning seeder among honest ones, over real connections: the download finishes, the liar is
+// named and left, and nobody else is. Every piece here is large enough to be fetched from
+// all of them together, so the liar's blocks are mixed with right ones.
+func TestAPoisonerAmongHonestSeedersOverWebRTC(t *testing.T) {
+	data, source := randomPieces(10<<20+5, 2<<20)
+	info := source.info
+	hub, connect := newHub(), overWebRTC()
+	for range 2 {
+		honest := newPeer(t, Config{Line: hub.line(), Connect: connect, UploadLimit: 40e6}) // so that nobody has it all before the others come
+		if _, err := honest.Seed(source); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lies := 0
+	poisoner := newStranger(hub.line(), connect, func(l *strangerLink, frame wire.Frame) {
+		switch f := frame.(type) {
+		case wire.Handshake:
+			greet(info, l)
+		case wire.Request:
+			at := info.Geometry().PieceOffset(int(f.Piece)) + int64(f.Begin)
+			block := bytes.Clone(data[at : at+int64(f.Length)])
+			if lies++; lies%2 == 0 { // now and then it tells the truth
+				block[len(block)/2] ^= 1
+			}
+			l.send(wire.Piece{Number: 9, Piece: f.Piece, Begin: f.Begin, Data: block})
+		}
+	}).start()
+	defer poisoner.end()
+	poisoner.line.Announce(info.FullHash)
+	heard := &recorder{}
+	leecher := newPeer(t, Config{Line: hub.line(), Connect: connect, Observe: heard.observe})
+	target := newTarget(info)
+	share, err := leecher.Get(info, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, share)
+	if !target.holds(data) {
+		t.Error("another content arrived")
+	}
+	named := heard.find(func(e Event) bool {
+		dropped, is := e.(PeerDropped)
+		return is && dropped.Banned && dropped.Peer == poisoner.line.id && dropped.Reason == wire.ReasonPoisoned
+	})
+	if !named {
+		t.Error("the poisoner was not named")
+	}
+	if heard.find(func(e Event) bool {
+		dropped, is := e.(PeerDropped)
+		return is && dropped.Banned && dropped.Peer != poisoner.line.id
+	}) {
+		t.Error("somebody honest was blamed")
+	}
+}
