@@ -32,7 +32,7 @@ type checker struct {
 
 // Check hashes what an earlier attempt left, and returns the set of the pieces that are
 // right: an empty one, at once, where there was nothing. It belongs before the first
-// WriteBlock. info is that of Create, with piece hashes. It takes at most 192 KiB of memory a core. progress, where it is
+// WriteBlock. info is that of Create, with piece hashes. It takes at most 384 KiB of memory a core. progress, where it is
 // not nil, is called by the calling goroutine with the bytes that were checked so far, and the content's length.
 // ctx ends it early, with its error; all others are [*Error]s.
 func (t *Target) Check(ctx context.Context, info content.Info, progress func(done, total int64)) (*wire.Bits, error) {
@@ -96,7 +96,7 @@ func (t *Target) check(ctx context.Context, info content.Info, tell func(verdict
 
 // work checks pieces until there are no more, or one fails.
 func (c *checker) work(ctx context.Context) {
-	hasher := new(hasher)
+	hasher := newHasher(c.info.Geometry())
 	for {
 		v := verdict{piece: int(c.next.Add(1) - 1)}
 		if v.piece >= c.info.Geometry().Pieces() {

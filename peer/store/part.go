@@ -94,3 +94,11 @@ func removePart(file *os.File, part string) error {
 	}
 	return nil
 }
+
+// forget removes the part file where it is only another name of the final one: a process was
+// killed between the two steps of Commit.
+func forget(final fs.FileInfo, part string) {
+	if found, err := os.Lstat(part); err == nil && os.SameFile(final, found) {
+		_ = os.Remove(part) // where that fails it is in nobody's way
+	}
+}

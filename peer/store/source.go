@@ -25,7 +25,7 @@ const (
 	settling = 2 * time.Second
 
 	// maxVerifying bounds the pieces that are verified at the same time, and with them the
-	// memory (192 KiB each): more than most machines have cores for.
+	// memory (384 KiB each): more than most machines have cores for.
 	maxVerifying = 8
 )
 
@@ -256,7 +256,8 @@ func (s *Source) verify(seen *snapshot, piece int) error {
 	if seen.verified.has(piece) {
 		return nil
 	}
-	hash, err := new(hasher).piece(context.Background(), s.file, s.info.Geometry(), piece)
+	geometry := s.info.Geometry()
+	hash, err := newHasher(geometry).piece(context.Background(), s.file, geometry, piece)
 	switch {
 	case err != nil:
 		return s.readError(err)

@@ -58,6 +58,7 @@ func Create(path string, info content.Info, options Options) (*Target, error) {
 	case err == nil && found.IsDir():
 		return nil, &Error{CodeNoFile, path, "it is a folder", nil}
 	case err == nil && !options.Overwrite:
+		forget(found, partPath(path, info.FullHash))
 		return nil, errExists(path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, writeError(path, err)
@@ -204,7 +205,7 @@ func (t *Target) rename() error {
 	err := os.Link(t.partPath, t.path)
 	switch {
 	case err == nil:
-		return t.moved(os.Remove(t.partPath))
+		return t.moved(removePart(t.part, t.partPath))
 	case errors.Is(err, fs.ErrExist):
 		return errExists(t.path)
 	}

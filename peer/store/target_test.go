@@ -223,6 +223,19 @@ func TestATargetNeverReplacesAFileUnasked(t *testing.T) {
 		holds(t, path, "hello")
 		left(t, filepath.Dir(path), "out")
 	})
+	t.Run("its own, of an attempt that was killed when it gave it its name", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "out")
+		target := create(t, path, info, Options{})
+		write5(t, target)
+		if err := os.Link(target.partPath, path); err != nil {
+			t.Fatal(err)
+		}
+		kill(t, target)
+		_, err := Create(path, info, Options{})
+		code(t, err, CodeExists)
+		holds(t, path, "hello")
+		left(t, filepath.Dir(path), "out")
+	})
 	t.Run("a folder", func(t *testing.T) {
 		_, err := Create(t.TempDir(), info, Options{Overwrite: true})
 		code(t, err, CodeNoFile)
