@@ -172,14 +172,12 @@ class FakeHandle implements SyncFile {
 
   write(buffer: Bytes, { at }: { at: number }): number {
     this.#resize(Math.max(this.#file.bytes.length, at + buffer.length));
-    this.#mustFit();
     this.#file.bytes.set(buffer, at);
     return buffer.length;
   }
 
   truncate(size: number): void {
     this.#resize(size);
-    this.#mustFit();
   }
 
   close(): void {
@@ -189,15 +187,14 @@ class FakeHandle implements SyncFile {
 
   #resize(size: number): void {
     this.#mustBeOpen();
+    if (this.#origin.usage - this.#file.bytes.length + size > this.#origin.capacity) {
+      throw new DOMException("the disk is full", "QuotaExceededError");
+    }
     this.#file.lastModified = this.#origin.today();
     if (size === this.#file.bytes.length) return;
     const bytes = new Uint8Array(size);
     bytes.set(this.#file.bytes.subarray(0, size));
     this.#file.bytes = bytes;
-  }
-
-  #mustFit(): void {
-    if (this.#origin.usage > this.#origin.capacity) throw new DOMException("the disk is full", "QuotaExceededError");
   }
 
   #mustBeOpen(): void {

@@ -415,8 +415,31 @@ test("the complete contents that were not used for the longest time make room, t
   // What is there needs no room.
   origin.quota = mib;
   assert.deepEqual(await revisit(origin, second), [1]);
+
+  // Nothing goes in vain; and what somebody uses does not go.
+  origin.quota = 3 * mib;
   await assert.rejects(new Page(origin).open(first), reason("quota", /the content has 2 MiB, and the browser leaves room for 0 MiB/));
+  assert.deepEqual(origin.contents().sort(), names(used, second, third));
+  Object.defineProperty(origin, "usage", { value: 0 });
+  origin.quota = 7 * mib;
+  await assert.rejects(new Page(origin).open(first), reason("quota", /the content has 2 MiB, and the browser leaves room for 1 MiB/));
   assert.deepEqual(origin.contents(), names(used));
+});
+
+test("a browser that allows less than it says: what is oldest goes when that is found", async () => {
+  const origin = new FakeOrigin();
+  const [early, late, next] = (await Promise.all([27, 28, 29].map(large))) as [Content, Content, Content];
+  for (const what of [early, late]) {
+    await visited(origin, what, all32);
+    await origin.clock.pass(1000);
+  }
+  origin.quota = 10_000 * mib;
+  origin.capacity = 5 * mib;
+  await visited(origin, next, [1]);
+  assert.deepEqual(origin.contents().sort(), [late.info.fullHash, next.info.fullHash].sort());
+  origin.capacity = mib;
+  await assert.rejects(new Page(origin).open(early), reason("quota", /used up/));
+  assert.deepEqual(origin.contents(), []);
 });
 
 test("a browser that leaves no room: it is said at once, and nothing stays behind", async () => {

@@ -1,13 +1,13 @@
-import type { CdnError } from "../api.ts";
 import type { Bytes } from "../bytes.ts";
 import type { Hash, Info } from "../content.ts";
 import type { Bits } from "../wire.ts";
+import type { StoreError } from "./error.ts";
 
 /**
  * Where one content is kept: blocks as they come, of which whole pieces are settled once
  * their hashes are known to be right. Its methods may be called together. Lengths are in
- * bytes. Whatever rejects does so with a {@link CdnError} "store_failed", a
- * {@link StoreError} where the reason is known.
+ * bytes. check comes first. What goes wrong on the disk rejects with a {@link StoreError}, what
+ * cannot be read of a Blob with the browser's own error.
  */
 export interface Store {
   /**
