@@ -104,6 +104,7 @@ class FakeFolder implements Folder {
     const path = this.#path + name;
     if (!this.#origin.folders.has(path)) {
       if (options.create !== true) throw notFound(path);
+      this.#mustFit();
       this.#origin.folders.add(path);
     }
     return new FakeFolder(this.#origin, this.#agent, `${path}/`);
@@ -114,6 +115,7 @@ class FakeFolder implements Folder {
     if (!this.#origin.folders.has(this.#path.slice(0, -1))) throw notFound(this.#path);
     if (!this.#origin.files.has(path)) {
       if (options.create !== true) throw notFound(path);
+      this.#mustFit();
       this.#origin.files.set(path, new FakeFile());
     }
     return {
@@ -140,6 +142,11 @@ class FakeFolder implements Folder {
       this.#origin.files.delete(file);
     }
     this.#origin.folders.delete(path);
+  }
+
+  /** Chromium makes nothing new while there is too much. */
+  #mustFit(): void {
+    if (this.#origin.usage > this.#origin.capacity) throw full();
   }
 
   async *keys(): AsyncGenerator<string> {
@@ -188,7 +195,7 @@ class FakeHandle implements SyncFile {
   #resize(size: number): void {
     this.#mustBeOpen();
     if (this.#origin.usage - this.#file.bytes.length + size > this.#origin.capacity) {
-      throw new DOMException("the disk is full", "QuotaExceededError");
+      throw full();
     }
     this.#file.lastModified = this.#origin.today();
     if (size === this.#file.bytes.length) return;
@@ -249,6 +256,10 @@ class FakeLocks {
       serve();
     });
   }
+}
+
+function full(): DOMException {
+  return new DOMException("the disk is full", "QuotaExceededError");
 }
 
 function notFound(path: string): DOMException {

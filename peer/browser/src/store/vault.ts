@@ -175,8 +175,27 @@ export class Vault {
     throw new StoreError("busy", `other pages hold all ${maxCopies} copies of the content`);
   }
 
-  /** Makes the folder ready to be written to. */
+  /**
+   * Makes room, and the folder ready to be written to. A browser may allow less than it says in
+   * estimate (Chromium always says 10 GiB, so that nobody is told apart by it): what is
+   * oldest goes then, too.
+   */
   async #begin(all: Folder, name: string, wanted: Info, lock: Hold): Promise<Partial> {
+    const found = await inspectAll(all);
+    const there = found.find((each) => each.name === name)?.size ?? 0;
+    const others = found.filter((each) => each.name !== name).sort(oldestFirst);
+    await this.#makeRoom(all, wanted.totalLength, there, others);
+    for (;;) {
+      try {
+        return await this.#prepare(all, name, wanted, lock);
+      } catch (error) {
+        if ((error as Error).name !== "QuotaExceededError" || (await this.#evict(all, others)) === null) throw error;
+      }
+    }
+  }
+
+  /** Makes the folder ready to be written to; a new one that cannot be is not left behind. */
+  async #prepare(all: Folder, name: string, wanted: Info, lock: Hold): Promise<Partial> {
     const folder = await all.getDirectoryHandle(name, { create: true });
     const found = await inspect(folder, name);
     const known = merged(wanted, found.info);
@@ -184,13 +203,12 @@ export class Vault {
     const bits = (known !== null ? found.bits : null) ?? new Bits(geometryOf(info).pieces);
     const files: SyncFile[] = [];
     try {
-      const others = (await inspectAll(all)).filter((other) => other.name !== name).sort(oldestFirst);
-      await this.#makeRoom(all, info.totalLength, found, others);
       const data = await this.#handle(folder, "data");
       files.push(data);
       const pieces = await this.#handle(folder, "pieces");
       files.push(pieces);
-      await this.#stretch(all, data, info.totalLength, others);
+      // At its full length at once: that it does not fit is found here, and not half-way.
+      data.truncate(info.totalLength);
       writeAt(pieces, bits.bytes(), 0);
       pieces.truncate(bits.bytes().length);
       await writeFile(folder, "info.json", utf8(encodeInfo(info)));
@@ -227,12 +245,12 @@ export class Vault {
     await writeFile(folder, "info.json", utf8(encodeInfo(info))).catch(() => {});
   }
 
-  /** Lets go what is oldest until total bytes fit in the place of what is found there. others: the oldest first. */
-  async #makeRoom(all: Folder, total: number, there: Found, others: Found[]): Promise<void> {
+  /** Lets go what is oldest until total bytes fit in the place of the bytes that are there. others: the oldest first. */
+  async #makeRoom(all: Folder, total: number, there: number, others: Found[]): Promise<void> {
     const { quota, usage } = await this.#drive.estimate();
-    if (total <= there.size || quota === undefined || usage === undefined) return;
+    if (total <= there || quota === undefined || usage === undefined) return;
     let kept = others.reduce((sum, { size }) => sum + size, 0);
-    let free = quota - usage + there.size;
+    let free = quota - usage + there;
     const tooLarge = (room: number): StoreError =>
       new StoreError("quota", `the content has ${Math.ceil(total / mib)} MiB, and the browser leaves room for ${Math.max(0, Math.floor(room / mib))} MiB`);
     const most = Math.min(quota * share, free + kept - spare); // where all others go
@@ -242,21 +260,6 @@ export class Vault {
       if (gone === null) throw tooLarge(Math.min(quota * share - kept, free - spare));
       kept -= gone.size;
       free += gone.size;
-    }
-  }
-
-  /**
-   * Gives the file its full length at once: that it does not fit is found here, and not half-way.
-   * A browser may allow less than it says in estimate (Chromium always says 10 GiB, so that
-   * nobody is told apart by it): then what is oldest goes here.
-   */
-  async #stretch(all: Folder, data: SyncFile, total: number, others: Found[]): Promise<void> {
-    for (;;) {
-      try {
-        return data.truncate(total);
-      } catch (error) {
-        if ((error as Error).name !== "QuotaExceededError" || (await this.#evict(all, others)) === null) throw error;
-      }
     }
   }
 
