@@ -48,7 +48,7 @@ async function measure(what, total, block) {
     case "settle":
       for (let piece = 0; piece < total / pieceLength; piece++) store.settle(piece);
       await store.read(total / pieceLength - 1, 0, 1);
-      return 0;
+      return performance.now() - started;
     case "read":
       await each(block, (piece, begin, length) => store.read(piece, begin, length));
       return rate(total);
@@ -82,7 +82,7 @@ async function measure(what, total, block) {
       return performance.now() - started;
   }
 }
-const inMilliseconds = ["complete", "close", "open", "discard"];
+const inMilliseconds = ["settle", "complete", "close", "open", "discard"];
 
 const stage = new Stage();
 try {
@@ -96,8 +96,9 @@ try {
       const value = await page.evaluate(measure, what, total, block);
       const busy = ((await thread()) - before) * 1000;
       const share = (100 * busy) / (performance.now() - started);
+      const cost = Number.isNaN(busy) ? "" : `thread ${busy.toFixed(0).padStart(5)} ms (${share.toFixed(0)} %)`;
       const shown = inMilliseconds.includes(what) ? `${value.toFixed(0)} ms` : `${value.toFixed(0)} MB/s`;
-      console.log(`${name.padEnd(9)} ${what.padEnd(14)} ${shown.padStart(10)}  thread ${busy.toFixed(0).padStart(5)} ms (${share.toFixed(0)} %)`);
+      console.log(`${name.padEnd(9)} ${what.padEnd(14)} ${shown.padStart(10)}  ${cost}`);
     }
   }
 } finally {
