@@ -70,6 +70,7 @@ export class Run {
       this.say(`${name}, round ${i} of ${this.repeat}`);
       try {
         await this.#onStage(seconds, (stage) => round(this.#bench(stage, report)));
+        if ([...results.values()].some(({ samples }) => samples.length < i)) throw new Error("the round did not report it");
       } catch (error) {
         this.say(`  failed: ${error.message}`);
         // A row that got its figure in this round is none the worse for what came after.

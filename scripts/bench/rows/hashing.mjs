@@ -1,13 +1,14 @@
-// Hashing for seeding: the benchmarks of the two rooms that hash, each of which measures
-// its yardstick in turn with itself.
+// Hashing for seeding: the benchmarks of the two rooms that hash. Each takes turns with its
+// yardstick, and says the median of the turns' ratios.
 
 import { Child, root } from "../children.mjs";
 
-/** The pieces that are measured, in KiB: neither many small ones nor a single large one. */
+/** The pieces of Go's that are measured, in KiB: neither many small ones nor a single large one. */
 const piece = 1024;
 
 export async function round(bench) {
   bench.report("hashing-go", await go(bench));
+  bench.report("hashing-browser", await chromium(bench));
 }
 
 /** BenchmarkSum from a file: its metrics stand on one line, a number before each name. */
@@ -20,4 +21,15 @@ async function go(bench) {
   const metric = (name) => Number(new RegExp(`([\\d.]+) ${name}`).exec(match[0])[1]);
   const [ours, ratio] = [metric("MB/s"), metric("of-cores×sha256")];
   return { ours, yardstick: ours / ratio };
+}
+
+/** It prints { chromium: { webcrypto, sum, ratio } } on one line, the rates in MB/s. */
+async function chromium(bench) {
+  const rounds = bench.quick ? 2 : 7;
+  const child = new Child(bench.stage, "hash.bench.mjs", process.execPath, [
+    "peer/browser/e2e/hash.bench.mjs", "--json", "--rounds", String(rounds), "chromium",
+  ]);
+  const { match } = await child.line(/^\{.*\}$/);
+  const { sum, ratio } = JSON.parse(match[0]).chromium;
+  return { ours: sum, yardstick: sum / ratio };
 }
