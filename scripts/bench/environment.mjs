@@ -1,4 +1,5 @@
-// On what was measured: figures of two machines, or of two versions, are not comparable.
+// On what is measured, before it is: figures of two machines, or of two versions, are not
+// comparable, nor are those of a machine that did something else.
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";

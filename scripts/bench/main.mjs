@@ -106,13 +106,16 @@ try {
 const { Run } = await import("./run.mjs"); // not before its tools are installed
 const wanted = measurements.filter(({ name, rows }) =>
   chosen.names.length === 0 || [name, ...rows.map((row) => row.name)].some((own) => chosen.names.includes(own)));
+const before = environment(root);
+if (before.load_average[0] > before.cores / 2) say(`This machine is busy (load average ${before.load_average[0].toFixed(1)}): the figures will say less.`);
 const run = new Run(chosen, interruption(), say);
 const results = await run.all(wanted);
 
 const rows = results.map(({ row, samples, error }) => summarize(row, samples, error));
 process.stdout.write(table(rows));
+if (chosen.quick) process.stdout.write("\n--quick: small contents, so that these are no figures; they only show that it works.\n");
 if (chosen.json !== undefined) {
-  const report = { environment: environment(root), options: chosen, interrupted: run.interrupted, rows };
+  const report = { environment: before, options: chosen, interrupted: run.interrupted, rows };
   writeFileSync(chosen.json, `${JSON.stringify(report, null, 2)}\n`);
 }
 process.exit(run.interrupted ? 130 : rows.some(({ error }) => error !== null) ? 1 : 0);
