@@ -52,7 +52,7 @@ export function table(rows) {
       row.name, row.what,
       row.ours === null ? "–" : `${number(row.ours, 1)} ${row.unit}`,
       row.yardstick === null ? "–" : `${number(row.yardstick, 1)} ${row.unit} (${row.against})`,
-      number(row.ratio, 2), bound(row, row.must), bound(row, row.moonshot),
+      number(row.ratio, 3), bound(row, row.must), bound(row, row.moonshot),
       row.error !== null ? "FAILED" : (row.reached ?? "–"),
     ]),
   ];
