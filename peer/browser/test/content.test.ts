@@ -89,6 +89,107 @@ test("what a Blob throws, sum throws", async () => {
   await assert.rejects(sum(new Geometry(20 << 20, 65536), blob), broken);
 });
 
+/** A Blob of that size whose stream of bytes is this source. */
+function streaming(size: number, source: Omit<UnderlyingByteSource, "type">): Blob {
+  return { size, stream: () => new ReadableStream({ type: "bytes", ...source }) } as unknown as Blob;
+}
+
+test("a stream may give any number of bytes at a time", async () => {
+  const data = sample((3 << 20) + 5);
+  const { fullHash } = await sum(new Geometry(data.length, 65536), new Blob([data]));
+  let at = 0;
+  const trickle = streaming(data.length, {
+    pull(controller) {
+      const end = Math.min(data.length, at + 1 + ((at * 7919) % 300_000));
+      controller.enqueue(data.slice(at, end));
+      at = end;
+      if (at === data.length) controller.close();
+    },
+  });
+  assert.equal((await sum(new Geometry(data.length, 65536), trickle)).fullHash, fullHash);
+  assert.equal(at, data.length);
+});
+
+test("without streams of bytes the hashes are the same", async () => {
+  const data = sample((9 << 20) + 5);
+  const whole = new Blob([data]);
+  const slices: number[] = [];
+  const old = {
+    size: whole.size,
+    stream: () => new ReadableStream(),
+    slice: (begin: number, end: number) => {
+      slices.push(end - begin);
+      return whole.slice(begin, end);
+    },
+  } as unknown as Blob;
+  const geometry = new Geometry(data.length, 65536);
+  assert.equal((await sum(geometry, old)).fullHash, (await sum(geometry, whole)).fullHash);
+  assert.equal(Math.max(...slices), 1 << 20);
+  assert.equal(slices.reduce((a, b) => a + b), data.length);
+});
+
+test("a stream that ends early or breaks is told, and closed", async () => {
+  const geometry = new Geometry(3 << 20, 65536);
+  const pieces = [1 << 20, 17];
+  const short = streaming(3 << 20, {
+    pull(controller) {
+      const length = pieces.shift();
+      if (length !== undefined) return controller.enqueue(new Uint8Array(length));
+      controller.close();
+      controller.byobRequest?.respond(0);
+    },
+  });
+  await assert.rejects(sum(geometry, short), { code: "content_too_short" });
+  const broken = new Error("the file changed");
+  let pulls = 0;
+  const breaking = streaming(3 << 20, {
+    pull(controller) {
+      if (++pulls > 2) throw broken;
+      controller.enqueue(new Uint8Array(1 << 20));
+    },
+  });
+  await assert.rejects(sum(geometry, breaking), broken);
+  const abort = new AbortController();
+  let closed = false;
+  const endless = streaming(30 << 20, {
+    pull: (controller) => controller.enqueue(new Uint8Array(1 << 20)),
+    cancel: () => void (closed = true),
+  });
+  const ended = sum(new Geometry(30 << 20, 65536), endless, { signal: abort.signal, progress: () => abort.abort(new Error("enough")) });
+  await assert.rejects(ended, /enough/);
+  assert.ok(closed);
+});
+
+test("no more than 3 MiB are held while a content is hashed", async () => {
+  const size = 20 << 20;
+  const buffers = new Set<ArrayBuffer>();
+  let left = size;
+  const watched = streaming(size, {
+    pull(controller) {
+      const view = controller.byobRequest?.view as Uint8Array<ArrayBuffer>;
+      buffers.add(view.buffer); // each transfer makes another object of the same memory
+      left -= view.length;
+      controller.byobRequest?.respond(view.length);
+      if (left === 0) controller.close();
+    },
+  });
+  const lengths: number[] = [];
+  const allocate = globalThis.ArrayBuffer;
+  globalThis.ArrayBuffer = class extends allocate {
+    constructor(length: number) {
+      super(length);
+      lengths.push(length);
+    }
+  } as ArrayBufferConstructor;
+  try {
+    await sum(new Geometry(size, 65536), watched);
+  } finally {
+    globalThis.ArrayBuffer = allocate;
+  }
+  assert.equal(buffers.size, 20);
+  assert.deepEqual(lengths.filter((length) => length >= 1 << 20), [1 << 20, 1 << 20, 1 << 20]);
+});
+
 test("a sum can be ended", async () => {
   const abort = new AbortController();
   const hashing = sum(new Geometry(12 << 20, 65536), new Blob([new Uint8Array(12 << 20)]), {

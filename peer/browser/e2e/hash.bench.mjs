@@ -1,0 +1,93 @@
+// How fast a page hashes a file for seeding, against what WebCrypto does with 16 KiB
+// leaves that are in memory already, in each browser. The two take turns, so that a noisy machine
+// disturbs both; the ratio is the median of the turns.
+//
+//   node peer/browser/e2e/hash.bench.mjs [--json] [--rounds N] [browser ...]
+//
+// --json prints {browser: {webcrypto, sum, ratio}} instead, the rates in MB/s.
+// The file lies in the system's page cache, as one that was just made.
+
+import { execFileSync } from "node:child_process";
+import { parseArgs } from "node:util";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { browserNames, makeFile, Stage, startBrowser, startWebServer } from "./harness.mjs";
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: "boolean", default: false }, rounds: { type: "string", default: "7" } },
+});
+const rounds = Number(options.rounds);
+const names = positionals.length > 0 ? positionals : browserNames;
+
+const total = 128 << 20; // bytes hashed a turn: a few tenths of a second
+const pieceLength = 256 << 10; // bytes: DefaultPieceLength of a file of 256 MiB
+
+/** How many digests are in flight at a time: the best of these counts. */
+const depths = [4, 32, 256];
+
+/** The room under test, as a script with the global `content`. */
+const source = join(dirname(fileURLToPath(import.meta.url)), "../src/content.ts");
+const script = execFileSync("go", ["tool", "esbuild", "--bundle", "--format=iife", "--global-name=content", source], { encoding: "utf8", cwd: dirname(source) });
+
+/** Runs in the page: how many milliseconds WebCrypto takes for so many bytes in leaves, that many at a time. */
+async function digest(total, depth) {
+  const length = 16 << 10;
+  window.leaves ??= Array.from({ length: (32 << 20) / length }, () => crypto.getRandomValues(new Uint8Array(length)));
+  const { leaves } = window;
+  let next = 0;
+  const started = performance.now();
+  await Promise.all(
+    Array.from({ length: depth }, async () => {
+      while (next < total / length) await crypto.subtle.digest("SHA-256", leaves[next++ % leaves.length]);
+    }),
+  );
+  return performance.now() - started;
+}
+
+/** Runs in the page: how many milliseconds the chosen file takes. */
+async function hashFile(pieceLength) {
+  const file = document.getElementById("file").files[0];
+  const started = performance.now();
+  await window.content.sum(new window.content.Geometry(file.size, pieceLength), file);
+  return performance.now() - started;
+}
+
+/** MB/s, of milliseconds. */
+const rate = (ms) => total / 1000 / ms;
+
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+
+const stage = new Stage();
+try {
+  const site = await startWebServer(stage, "preview", { "/": '<!doctype html><title>bench</title><input type="file" id="file">' });
+  const file = makeFile(stage, "file", total);
+  const results = {};
+  for (const name of names) {
+    const { browser } = await startBrowser(stage, name);
+    const page = await browser.newPage();
+    await page.goto(`${site}/`);
+    await page.addScriptTag({ content: `${script}; window.content = content;` });
+    await (await page.$("#file")).uploadFile(file.path);
+    const turns = [];
+    for (let round = 0; round < rounds; round++) {
+      const best = [];
+      for (const depth of depths) best.push(await page.evaluate(digest, total, depth));
+      turns.push({ webcrypto: rate(Math.min(...best)), sum: rate(await page.evaluate(hashFile, pieceLength)) });
+    }
+    turns.shift(); // the compilers of the browser had not seen the code yet
+    results[name] = {
+      webcrypto: median(turns.map(({ webcrypto }) => webcrypto)),
+      sum: median(turns.map(({ sum }) => sum)),
+      ratio: median(turns.map(({ webcrypto, sum }) => sum / webcrypto)),
+    };
+    await browser.close();
+  }
+  if (options.json) console.log(JSON.stringify(results));
+  else for (const [name, { webcrypto, sum, ratio }] of Object.entries(results)) {
+    console.log(`${name.padEnd(9)} WebCrypto ${webcrypto.toFixed(0).padStart(5)} MB/s  sum ${sum.toFixed(0).padStart(5)} MB/s  ratio ${ratio.toFixed(2)}`);
+  }
+} finally {
+  await stage.end();
+}
