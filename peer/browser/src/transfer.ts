@@ -13,14 +13,12 @@ import {
   type Progress,
   type State,
 } from "./api.ts";
-import { type Bytes, equal } from "./bytes.ts";
+import type { Bytes } from "./bytes.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import {
   type FullHash,
   formatLink,
-  type Geometry,
-  geometryOf,
-  hashPiece,
+  type Hash,
   type Info,
   type InfoDictionary,
   linkFragment,
@@ -112,7 +110,6 @@ export class Transfer implements Content, Exchange {
 
   // Set once, by begin.
   #info: Info | null = null;
-  #geometry: Geometry | null = null;
   #swarm: Swarm | null = null;
   #store: Store | null = null;
   #number = 0;
@@ -242,17 +239,23 @@ export class Transfer implements Content, Exchange {
     this.#number = number;
     this.#total = info.totalLength;
     this.#store = store;
-    this.#geometry = geometryOf(info);
-    this.#swarm = new Swarm({ info, number, random: this.#host.random, ...(have !== undefined && { have }) });
+    this.#swarm = new Swarm({
+      info,
+      number,
+      random: this.#host.random,
+      check: have === undefined,
+      ...(have !== undefined && { have }),
+    });
     this.#complete = this.#swarm.complete;
     this.#ready.resolve(toDictionary(info));
     if (this.#complete) {
-      this.#done.resolve(store.blob());
+      void store.complete().then((blob) => this.#done.resolve(blob));
       this.#announce();
       this.#enter("connecting");
     } else {
       this.#host.getPeers(info.fullHash);
       this.#watch();
+      this.#act();
     }
     this.#progressed();
   }
@@ -425,8 +428,12 @@ export class Transfer implements Content, Exchange {
         return this.#members.get(action.peer)?.peer.upload(this, action.number, action.block);
       case "unload":
         return this.#members.get(action.peer)?.peer.cancel(this, action.number, action.block);
-      case "save":
-        return void this.#save(action.piece, action.hash, action.data);
+      case "keep":
+        return void this.#keep(action.block, action.data);
+      case "check":
+        return void this.#check(action.info);
+      case "verified":
+        return this.#verified(action.piece);
       case "drop":
         return this.#dropped(action.peer, action.reason, action.banned);
       case "break":
@@ -434,29 +441,49 @@ export class Transfer implements Content, Exchange {
       case "described":
         return this.#progressed();
       case "complete":
-        return this.#completed();
+        return void this.#completed();
     }
   }
 
-  async #save(piece: number, hash: Bytes, data: Bytes): Promise<void> {
-    const swarm = this.#swarm as Swarm;
-    const right = equal(await hashPiece(this.#geometry as Geometry, data), hash);
+  /** Has a block hashed and written, and tells the swarm. */
+  async #keep(block: Block, data: Bytes): Promise<void> {
+    let hashes: readonly Hash[];
     try {
-      if (right && !this.#ended) await this.#store?.write(piece, data);
+      hashes = await (this.#store as Store).keep(block.piece, block.begin, data);
     } catch (error) {
-      return this.fail(new CdnError("store_failed", `a piece cannot be kept: ${(error as Error).message}`, { cause: error }));
+      return this.#storeFailed("a piece cannot be kept", error);
     }
     if (this.#ended) return;
-    const now = this.#host.clock.now();
-    if (right) {
-      this.reached("first_piece", now);
-      swarm.saved(piece, now);
-      this.#announce(); // from now on there is something to serve
-    } else {
-      swarm.wrong(piece, now);
+    this.#swarm?.kept(block, hashes, this.#host.clock.now());
+    this.#act();
+  }
+
+  /** Finds out what is there of an earlier visit. */
+  async #check(info: Info): Promise<void> {
+    let have: Bits;
+    try {
+      have = await (this.#store as Store).check(info);
+    } catch (error) {
+      return this.#storeFailed("what is there already cannot be looked at", error);
     }
+    if (this.#ended) return;
+    this.#swarm?.checked(have, this.#host.clock.now());
+    if (have.count > 0) this.#announce();
     this.#act();
     this.#progressed();
+  }
+
+  /** A piece is there and right: from now on there is something to serve. */
+  #verified(piece: number): void {
+    this.#store?.settle(piece);
+    this.reached("first_piece", this.#host.clock.now());
+    this.#announce();
+    this.#progressed();
+  }
+
+  #storeFailed(doing: string, error: unknown): void {
+    const told = error instanceof CdnError ? error : new CdnError("store_failed", `${doing}: ${(error as Error).message}`, { cause: error });
+    this.fail(told);
   }
 
   #dropped(id: PeerID, reason: number, banned: boolean): void {
@@ -474,16 +501,24 @@ export class Transfer implements Content, Exchange {
     this.#membersChanged();
   }
 
-  #completed(): void {
+  /** Every piece is there: nobody is needed any more. */
+  async #completed(): Promise<void> {
     this.#complete = true;
     this.#candidates.clear();
     this.#restless();
     this.#host.found(this.hash);
+    for (const { peer } of [...this.#members.values()]) peer.admit(); // what waited for its turn
+    let blob: Blob;
+    try {
+      blob = await (this.#store as Store).complete();
+    } catch (error) {
+      return this.#storeFailed("the content cannot be finished", error);
+    }
+    if (this.#ended) return;
     this.reached("complete", this.#host.clock.now());
     this.#enter("complete");
     this.#tellProgress();
-    this.#done.resolve((this.#store as Store).blob());
-    for (const { peer } of [...this.#members.values()]) peer.admit();
+    this.#done.resolve(blob);
   }
 
   #announce(): void {

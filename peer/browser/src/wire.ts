@@ -142,7 +142,7 @@ export interface Piece {
   readonly piece: number;
   readonly begin: number;
   /** Aliases the decoded frame. */
-  readonly data: Uint8Array;
+  readonly data: Bytes;
 }
 
 /** Asks for a span of piece hashes, or says that its sender does not have them. */
@@ -279,7 +279,7 @@ function hashBytes(hash: FullHash): Bytes {
  * its length for that type, and then each field in its order. What a frame says about a content (is the piece within it?) is not checked
  * here: only whoever knows the content can.
  */
-export function decode(frame: Uint8Array): Frame | FrameError {
+export function decode(frame: Bytes): Frame | FrameError {
   if (frame.length > MaxFrame) {
     return new FrameError("frame_too_big", `a frame has at most ${MaxFrame} bytes, not ${frame.length}`);
   }

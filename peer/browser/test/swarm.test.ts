@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { toHex } from "../src/bytes.ts";
 import { hasPieceHashes, type Info } from "../src/content.ts";
 import type { PeerID } from "../src/ident.ts";
-import { DefaultInFlight } from "../src/swarm.ts";
+import { firstBudget } from "../src/swarm.ts";
 import { Bits, type Frame, MaxBlock, MaxFrame, MaxRequests, MinFrame, Reason } from "../src/wire.ts";
 import { below, type Load, type Node, seeded, World } from "./world.ts";
 
@@ -49,7 +49,7 @@ test("requests travel with the handshake", () => {
     asked += frame.length;
     assert.ok(frame.length === 48 * kib || frame.length === 16 * kib, `a block of ${frame.length} bytes in frames of 64 KiB`);
   }
-  assert.ok(asked >= DefaultInFlight && asked <= DefaultInFlight + MaxBlock, `${asked} bytes in flight`);
+  assert.ok(asked >= firstBudget && asked <= firstBudget + MaxBlock, `${asked} bytes in flight`);
 });
 
 test("blocks fit the smaller frame", () => {

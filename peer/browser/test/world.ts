@@ -28,19 +28,19 @@ export function randomBytes(seed: number, length: number): Bytes {
   return Uint8Array.from({ length }, () => below(random, 256));
 }
 
-/** The hash of a piece, at once. */
-export function pieceHashOf(geometry: Geometry, data: Bytes): Hash {
+/** The hashes of a block's leaves, at once. */
+export function leavesOf(data: Bytes): Hash[] {
   const leaves: Hash[] = [];
   do leaves.push(sha256Sync(data.subarray(leaves.length * LeafLength, (leaves.length + 1) * LeafLength)));
   while (leaves.length * LeafLength < data.length);
-  return geometry.pieceRoot(leaves);
+  return leaves;
 }
 
 /** The info dictionary of some bytes. */
 export function describe(data: Bytes, pieceLength: number): Info {
   const geometry = new Geometry(data.length, pieceLength);
   const hashes = Array.from({ length: geometry.pieces }, (_, piece) =>
-    pieceHashOf(geometry, data.subarray(geometry.pieceOffset(piece), geometry.pieceOffset(piece) + geometry.pieceSize(piece))),
+    geometry.pieceRoot(leavesOf(data.subarray(geometry.pieceOffset(piece), geometry.pieceOffset(piece) + geometry.pieceSize(piece)))),
   );
   return {
     fullHash: geometry.root(hashes),
@@ -66,6 +66,7 @@ export class Node {
   readonly id: PeerID;
   readonly swarm: Swarm;
   readonly store: Bytes;
+  kept: Bits; // what a check finds
   data: Bytes; // what it answers from, right or wrong
   reply: ((load: Load) => Frame[]) | null = null; // null: the truth
   mute = false; // receives, and never says anything
@@ -83,6 +84,7 @@ export class Node {
     this.swarm = swarm;
     this.data = data;
     this.store = new Uint8Array(data.length);
+    this.kept = new Bits(swarm.have.pieces);
   }
 
   sentTo(other: Node): Frame[] {
@@ -201,12 +203,13 @@ export class World {
         return;
       case "unload":
         return;
-      case "save":
-        if (equal(pieceHashOf(geometryOf(this.info), action.data), action.hash)) {
-          this.piece(node.store, action.piece).set(action.data);
-          return node.swarm.saved(action.piece, this.now);
-        }
-        return node.swarm.wrong(action.piece, this.now);
+      case "keep":
+        this.piece(node.store, action.block.piece).set(action.data, action.block.begin);
+        return node.swarm.kept(action.block, leavesOf(action.data), this.now);
+      case "check":
+        return node.swarm.checked(node.kept, this.now);
+      case "verified":
+        return assert.ok(equal(this.piece(node.store, action.piece), this.piece(this.data, action.piece)), "a piece that is wrong was verified");
       case "drop":
         if (action.banned) node.banned.add(action.peer);
         return;

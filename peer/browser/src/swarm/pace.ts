@@ -1,0 +1,96 @@
+/**
+ * What may be asked of a peer of which nothing is known, in bytes: more than a channel's slow
+ * start takes in its first round trips, and little where eight leechers ask one slow seeder.
+ */
+export const firstBudget = 512 << 10;
+
+/** Asked even of the slowest, in bytes: one block on its way and one behind it. */
+const leastBudget = 128 << 10;
+
+/**
+ * Added to the round trip, in ms: a busy page or process answers only now and then, and what
+ * it sends meanwhile has to have been asked for.
+ */
+export const jitter = 100;
+
+/** How long a delivery rate counts at least, in ms; then it is forgotten in favour of what came later. */
+const paceWindow = 5_000;
+
+/**
+ * How long a peer may owe a block in any case, in ms: a page in the background, a collector
+ * or a lost packet stop a peer for a second or two.
+ */
+const leastPatience = 3_000;
+
+/** How many times longer than usual a fast peer may take for a block. */
+const patientBlocks = 20;
+
+/**
+ * When others may be asked, too, for what a peer owes, in ms, where nothing else is left to
+ * ask for or somebody waits.
+ */
+export const stallAfter = 1_000;
+
+/** The shortest time that counts as an answer's, in ms: a page's clock may stand still meanwhile. */
+const leastTime = 0.001;
+
+/**
+ * How fast a peer delivers. The number of bytes to have asked for follows from it: its
+ * bandwidth-delay product, twice so that the rate can be seen to grow (as in BBR, Cardwell et
+ * al., ACM Queue 14(5), 2016), and what comes in during a jitter. Times are in ms.
+ */
+export class Pace {
+  #delivered = 0; // bytes, ever
+  #rtt = 0; // the least time from a question to its answer; 0: none yet
+  #best = 0; // bytes/s: the best rate of this window
+  #before = 0; // and of the one before
+  #window = Number.NEGATIVE_INFINITY; // when this window began
+
+  /** Bytes of blocks, ever. */
+  get delivered(): number {
+    return this.#delivered;
+  }
+
+  /** The least time from a question to its answer; 0: none yet. */
+  get rtt(): number {
+    return this.#rtt;
+  }
+
+  /** Bytes/s; 0 where nothing came yet. */
+  get rate(): number {
+    return Math.max(this.#best, this.#before);
+  }
+
+  /**
+   * Notes a block of so many bytes that came: it was asked for that long ago, when so many
+   * bytes had been delivered before.
+   */
+  came(bytes: number, before: number, took: number, now: number): void {
+    this.#delivered += bytes;
+    if (now - this.#window >= paceWindow) {
+      this.#before = this.#best;
+      this.#best = 0;
+      this.#window = now;
+    }
+    this.#best = Math.max(this.#best, (1000 * (this.#delivered - before)) / Math.max(took, 1));
+    const rtt = Math.max(took, leastTime);
+    if (this.#rtt === 0 || rtt < this.#rtt) this.#rtt = rtt;
+  }
+
+  /** How many bytes the peer may owe. */
+  budget(most: number): number {
+    if (this.rate === 0) return Math.min(firstBudget, most);
+    return Math.max(leastBudget, Math.min(most, (this.rate * (2 * this.#rtt + jitter)) / 1000));
+  }
+
+  /** How long the peer may owe a block of that many bytes and send nothing. */
+  patience(block: number, most: number): number {
+    if (this.rate === 0) return most;
+    return Math.min(most, Math.max(leastPatience, (1000 * patientBlocks * block) / this.rate));
+  }
+
+  /** How long the peer needs for so many bytes, those that it owes included. */
+  takes(bytes: number): number {
+    return this.rate === 0 ? stallAfter : this.#rtt + (1000 * bytes) / this.rate;
+  }
+}
