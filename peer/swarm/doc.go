@@ -28,7 +28,8 @@
 // What readers wait for comes first (Urge). Then the first piece is chosen at random, so that
 // leechers who start together have something to exchange; later ones rarest first
 // (ties at random). Small pieces are fetched from one peer each, several at once; pieces of 1 MiB and
-// more by all peers together.
+// more by all peers together. What was asked of a peer that has everything goes over to the first
+// other one that says it has it, so that a seeder sends each piece about once, whatever crowd came.
 //
 // How much a peer may owe follows its bandwidth-delay product, as it is measured (file
 // pace.go). In the endgame, when every missing leaf is asked for, a peer is asked for what another one

@@ -264,6 +264,33 @@ func (p *openPiece) alone(b wire.Block, length int) (wire.Block, bool) {
 	return p.block(first, last), last > first
 }
 
+// handOver asks a peer that says it has a piece for what peers that have everything owe of
+// it, where those would not be sooner: what others can send is not fetched from them, so that they
+// are left free for what only they have. Otherwise leechers that came together all ask a seeder for
+// the same pieces, and it sends each of them half as often again as it must.
+func (s *Swarm) handOver(r *remote, piece int) {
+	p := s.open[uint32(piece)]
+	if p == nil || p.solo || p.spoilt || r.all || r.silent || r.stalled || s.picker.empty() || s.isUrgent(piece) {
+		return
+	}
+	for _, other := range s.order {
+		if !other.all || other.pace.takes(other.inFlight) < r.pace.takes(r.inFlight+int(p.size)) {
+			continue
+		}
+		for i := range other.asked {
+			if a := &other.asked[i]; a.of == p && a.attempt == p.attempt && !a.cancelled {
+				s.cancel(other, a)
+				p.from = r
+			}
+		}
+	}
+}
+
+// isUrgent reports whether a reader waits for the piece.
+func (s *Swarm) isUrgent(piece int) bool {
+	return slices.ContainsFunc(s.urgent, func(r Range) bool { return r.First <= piece && piece < r.End })
+}
+
 // Urge says what readers wait for, most urgent first: these pieces are fetched
 // before all others, from everybody who has them, in this order. It replaces what was said before.
 // Pieces that are there cost little, but do not hand in more than a few hundred.

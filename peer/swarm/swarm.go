@@ -381,6 +381,7 @@ func (s *Swarm) haveOne(r *remote, f wire.Have) {
 		return
 	}
 	s.gains(r, int(f.Piece))
+	s.handOver(r, int(f.Piece))
 	s.partIfDone(r)
 }
 

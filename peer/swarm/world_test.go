@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -91,13 +92,16 @@ type node struct {
 
 	// Its network.
 
-	up, down         float64   // bytes/s; 0: without end
-	upFree, downFree time.Time // until when they are busy
-	slots            int       // peers that are sent blocks at a time
-	busy             int       // slots in use
-	turns            []*line   // who waits for one
-	uploaded         int64     // bytes of blocks
-	alarm            time.Time // when the next tick is due; zero: none
+	up, down         float64         // bytes/s; 0: without end
+	upFree, downFree time.Time       // until when they are busy
+	slots            int             // peers that are sent blocks at a time
+	busy             int             // slots in use
+	queue            []*line         // who waits for one
+	turns            []turn          // who has one, and waits for the uplink
+	sending          bool            // it is busy with a block
+	went             map[uint32]went // by piece
+	uploaded         int64           // bytes of blocks
+	alarm            time.Time       // when the next tick is due; zero: none
 
 	ticks int // alarms so far: only the last one counts
 }
@@ -116,10 +120,23 @@ type line struct {
 	brought  int64         // of blocks that arrived
 }
 
+// turn is a peer that is sent blocks, and how many bytes it was sent since its turn began.
+type turn struct {
+	to   *line
+	sent int
+}
+
+// went is who was last sent something of a piece, and when.
+type went struct {
+	to *line
+	at time.Time
+}
+
 // The same as in package client.
 const (
 	turnBytes    = 256 * kib
 	defaultSlots = 8
+	passOn       = 500 * time.Millisecond
 )
 
 func newWorld(t *testing.T, seed uint64, length, pieceLength int64) *world {
@@ -146,7 +163,7 @@ func (w *world) join(config Config) *node {
 	n := &node{
 		store: make([]byte, len(w.data)), maxFrame: 64 * kib, slots: defaultSlots,
 		lines: map[ident.PeerID]*line{}, banned: map[ident.PeerID]bool{}, broken: map[ident.PeerID]error{},
-		spoilt: map[ident.PeerID]int{},
+		spoilt: map[ident.PeerID]int{}, went: map[uint32]went{},
 	}
 	binary.BigEndian.PutUint32(n.id[16:], uint32(len(w.order)+1))
 	for piece := range w.info.Geometry().Pieces() {
@@ -423,12 +440,8 @@ func (w *world) keep(n *node, a Keep) {
 	}
 	n.keeping = append(n.keeping, a.Block)
 	w.after(n.disk(), func() {
-		for i, other := range n.keeping {
-			if other == a.Block {
-				n.keeping = append(n.keeping[:i], n.keeping[i+1:]...)
-				break
-			}
-		}
+		i := slices.Index(n.keeping, a.Block)
+		n.keeping = slices.Delete(n.keeping, i, i+1)
 		copy(w.block(n.store, a.Block), a.Data)
 		n.swarm.Kept(a.Block, content.HashLeaves(a.Data), w.now)
 		w.act(n)
@@ -448,7 +461,7 @@ func (w *world) load(n *node, a Load) {
 	l.waits = append(l.waits, a)
 	if !l.queued {
 		l.queued = true
-		n.turns = append(n.turns, l)
+		n.queue = append(n.queue, l)
 		w.serve(n)
 	}
 }
@@ -458,42 +471,55 @@ func (w *world) unload(n *node, a Unload) {
 	if l == nil {
 		return
 	}
-	for i, load := range l.waits {
-		if load == Load(a) {
-			l.waits = append(l.waits[:i:i], l.waits[i+1:]...)
-			w.send(n, a.Peer, wire.Reject{Number: a.Number, Block: a.Block})
-			return
-		}
+	if i := slices.Index(l.waits, Load(a)); i >= 0 {
+		l.waits = slices.Delete(l.waits, i, i+1)
+		w.send(n, a.Peer, wire.Reject{Number: a.Number, Block: a.Block})
 	}
 }
 
-// serve gives the free slots to those that have waited longest.
+// serve gives the free slots to those that have waited longest, and sends the next block of
+// whoever's turn it is as soon as the uplink is free.
 func (w *world) serve(n *node) {
-	for n.busy < n.slots && len(n.turns) > 0 {
-		l := n.turns[0]
-		n.turns = n.turns[1:]
+	for n.busy < n.slots && len(n.queue) > 0 {
+		n.turns = append(n.turns, turn{n.queue[0], 0})
+		n.queue = n.queue[1:]
 		n.busy++
-		w.turn(l, 0)
 	}
-}
-
-// turn sends a peer the next block of its turn; where that is over, it waits behind the others again.
-func (w *world) turn(l *line, sent int) {
-	n := l.from
-	if len(l.waits) == 0 || sent >= turnBytes {
+	if n.sending || len(n.turns) == 0 {
+		return
+	}
+	t := n.turns[0]
+	n.turns = n.turns[1:]
+	if len(t.to.waits) == 0 || t.sent >= turnBytes {
 		n.busy--
-		if l.queued = len(l.waits) > 0; l.queued {
-			n.turns = append(n.turns, l)
+		if t.to.queued = len(t.to.waits) > 0; t.to.queued {
+			n.queue = append(n.queue, t.to)
 		}
 		w.serve(n)
 		return
 	}
-	load := l.waits[0]
-	l.waits = l.waits[1:]
+	load := w.pick(n, t.to)
+	t.sent += int(load.Block.Length)
+	n.sending = true
 	w.at(w.take(&n.upFree, n.up, int(load.Block.Length)), func() {
+		n.sending = false
+		n.turns = append(n.turns, t)
 		w.answer(n, load)
-		w.turn(l, sent+int(load.Block.Length))
+		w.serve(n)
 	})
+}
+
+// pick takes the block that a peer is sent next: the oldest that it asked for, but what
+// went to another peer a moment ago only if it waits for nothing else.
+func (w *world) pick(n *node, l *line) Load {
+	next := max(0, slices.IndexFunc(l.waits, func(load Load) bool {
+		went, is := n.went[load.Block.Piece]
+		return !is || went.to == l || w.now.Sub(went.at) >= passOn
+	}))
+	load := l.waits[next]
+	l.waits = slices.Delete(l.waits, next, next+1)
+	n.went[load.Block.Piece] = went{l, w.now}
+	return load
 }
 
 func (w *world) answer(n *node, load Load) {
