@@ -11,6 +11,7 @@ Builds, from any directory:
   bin/peer               the headless peer: peer info, peer seed, peer get
   preview/dist/cdn.mjs   the browser peer as an ES module
   preview/dist/cdn.js    the same as a classic script with the global "cdn"
+  preview/dist/sw.js     the service worker that streams content to media elements
   preview/dist/*.js      the scripts of the preview pages
 
 Needs Go, nothing else: the bundler is a Go tool that go.mod names.
@@ -77,6 +78,7 @@ find preview/dist -type f ! -name placeholder.txt -delete
 worker=$(worker peer/browser/src/store/worker.ts)
 bundle preview/dist/cdn.mjs peer/browser/src/index.ts --format=esm
 bundle preview/dist/cdn.js peer/browser/src/index.ts --format=iife --global-name=cdn
+bundle preview/dist/sw.js peer/browser/src/sw.ts --format=iife
 for page in index seeder leecher; do
   bundle "preview/dist/$page.js" "preview/src/$page.ts" --format=esm
 done

@@ -5,6 +5,8 @@
 //	seeder_preview.html   share a file
 //	leecher_preview.html  fetch a file
 //	dist/cdn.mjs, cdn.js  the browser peer, as a module and as a plain script
+//	dist/sw.js            the service worker that streams content to media elements
+//	sw.js                 the same for the pages of this folder: it answers beside itself and below
 //
 // A mediator serves them under /preview/; any other web server can serve this
 // folder too, and then the pages are told where a mediator is:
@@ -20,7 +22,7 @@ import (
 	"io/fs"
 )
 
-//go:embed index.html seeder_preview.html leecher_preview.html unbuilt.html preview.css icon.svg dist
+//go:embed index.html seeder_preview.html leecher_preview.html unbuilt.html preview.css icon.svg sw.js dist
 var files embed.FS
 
 //go:embed home.html
@@ -35,7 +37,7 @@ func FS() fs.FS { return pages(files) }
 
 // built reports whether all scripts are there.
 func built(files fs.FS) bool {
-	for _, script := range []string{"cdn.mjs", "cdn.js", "index.js", "seeder.js", "leecher.js"} {
+	for _, script := range []string{"cdn.mjs", "cdn.js", "sw.js", "index.js", "seeder.js", "leecher.js"} {
 		if _, err := fs.Stat(files, "dist/"+script); err != nil {
 			return false
 		}

@@ -25,7 +25,7 @@ func page(t *testing.T, files fs.FS, path string) string {
 func tree(t *testing.T, dist ...string) fs.FS {
 	t.Helper()
 	tree := fstest.MapFS{}
-	for _, name := range []string{"index.html", "seeder_preview.html", "leecher_preview.html", "unbuilt.html", "preview.css", "icon.svg"} {
+	for _, name := range []string{"index.html", "seeder_preview.html", "leecher_preview.html", "unbuilt.html", "preview.css", "icon.svg", "sw.js"} {
 		data, err := fs.ReadFile(files, name)
 		if err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func tree(t *testing.T, dist ...string) fs.FS {
 }
 
 func TestPagesSayThatTheyAreNotBuilt(t *testing.T) {
-	for _, dist := range [][]string{{"placeholder.txt"}, {"placeholder.txt", "cdn.mjs", "cdn.js", "index.js", "seeder.js"}} {
+	for _, dist := range [][]string{{"placeholder.txt"}, {"placeholder.txt", "cdn.mjs", "cdn.js", "sw.js", "index.js", "seeder.js"}} {
 		files := pages(tree(t, dist...))
 		for _, path := range []string{"/", "/seeder_preview.html", "/leecher_preview.html"} {
 			if text := page(t, files, path); !strings.Contains(text, "<title>The preview pages are not built") {
@@ -52,7 +52,7 @@ func TestPagesSayThatTheyAreNotBuilt(t *testing.T) {
 
 // The ids are a contract: programs drive the pages by them.
 func TestPagesHaveTheirElements(t *testing.T) {
-	files := pages(tree(t, "cdn.mjs", "cdn.js", "index.js", "seeder.js", "leecher.js"))
+	files := pages(tree(t, "cdn.mjs", "cdn.js", "sw.js", "index.js", "seeder.js", "leecher.js"))
 	for path, ids := range map[string][]string{
 		"/seeder_preview.html":  {"file-input", "share-link", "info-dictionary", "status"},
 		"/leecher_preview.html": {"info-dictionary", "start", "progress", "save", "status"},

@@ -1,6 +1,7 @@
 /** The browser peer: the functions for a page (global `cdn` in the classic script), and the classes underneath. */
 
 import { pageSite } from "./cdn.ts";
+import { pageStreaming } from "./streaming.ts";
 
 export const {
   initialize,
@@ -10,6 +11,8 @@ export const {
   onFileDownloaded,
   overrideICECandidates,
 } = pageSite();
+
+export const { registerStreaming, streamURL } = pageStreaming();
 
 export {
   CdnError,
@@ -29,3 +32,4 @@ export {
 export { Client, type ClientSeams, browserSeams, defaultMediators } from "./client.ts";
 export { ContentError, type ContentCode, type InfoDictionary } from "./content.ts";
 export type { MediatorState } from "./signaling.ts";
+export type { Streamable } from "./streaming.ts";
