@@ -63,6 +63,7 @@ func New(config Config) *Transport {
 	var settings webrtc.SettingEngine
 	settings.LoggerFactory = loggers{config.Log} // pion's own writes to standard output
 	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
+	settings.EnableSCTPZeroChecksum(true)        // where both sides can (RFC 9653): DTLS protects every packet already
 	// A check that overtakes its candidate's signal, or comes from behind a browser's
 	// mDNS name, makes a peer reflexive candidate: as direct as a host candidate, and
 	// not worth the second that pion would wait for a better one.
