@@ -52,6 +52,7 @@ type Share struct {
 	target   Target        // nil for a source
 	over     chan struct{} // closed when the share is complete or over
 
+	passing  passing      // to whom pieces went lately
 	uploaded atomic.Int64 // bytes of pieces that were sent
 	checked  atomic.Int64 // bytes that were looked at by a check that goes on
 

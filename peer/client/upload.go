@@ -1,13 +1,13 @@
 package client
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"p2pcdn/common/ident"
 	"p2pcdn/common/wire"
 )
 
@@ -71,26 +71,23 @@ func (u *uploads) close() {
 	u.more.Broadcast()
 }
 
-// next waits for the next block, and takes it; false once closed.
-func (u *uploads) next() (upload, bool) {
+// next takes the block that the peer is sent next; false if it waits for none. It is the oldest, but
+// what went to another peer a moment ago comes after everything else: it can soon be had from there, and
+// whoever hears that takes its request back. So a crowd gets different pieces from a seeder, and not all the same.
+func (u *uploads) next(to ident.PeerID) (upload, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for len(u.queue) == 0 && !u.closed {
-		u.more.Wait()
-	}
-	if u.closed {
+	if len(u.queue) == 0 {
 		return upload{}, false
 	}
-	job := u.queue[0]
-	u.queue = slices.Delete(u.queue, 0, 1)
+	now := time.Now()
+	i := max(0, slices.IndexFunc(u.queue, func(job upload) bool {
+		return !job.share.passing.elsewhere(job.block.Piece, to, now)
+	}))
+	job := u.queue[i]
+	u.queue = slices.Delete(u.queue, i, i+1)
+	job.share.passing.note(job.block.Piece, to, now)
 	return job, true
-}
-
-// waiting reports whether a block is waited for.
-func (u *uploads) waiting() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.queue) > 0
 }
 
 // wait waits until there is a block, without taking it: while the channel is
@@ -104,6 +101,55 @@ func (u *uploads) wait() bool {
 	return !u.closed
 }
 
+// passing remembers to whom the pieces of a share went lately. It is safe to be used by all uploaders.
+type passing struct {
+	mu     sync.Mutex
+	since  time.Time               // guarded by mu, as are the next two: when now began
+	now    map[uint32]ident.PeerID // by piece: who was last sent something of it
+	before map[uint32]ident.PeerID // the same, of the time before that
+}
+
+const (
+	// passOn is how long a piece counts at least as being passed on: twice what a peer needs to
+	// verify it and to tell others, 100 ms away.
+	passOn = 500 * time.Millisecond
+
+	// maxPassing bounds what is remembered of that time: at 64 KiB apiece, 500 MB/s.
+	maxPassing = 4096
+)
+
+// turnOver forgets what is too old. It is called with mu held.
+func (p *passing) turnOver(now time.Time) {
+	switch age := now.Sub(p.since); {
+	case age >= 2*passOn:
+		p.since, p.now, p.before = now, make(map[uint32]ident.PeerID), nil
+	case age >= passOn:
+		p.since, p.now, p.before = now, make(map[uint32]ident.PeerID), p.now
+	}
+}
+
+// note says that a peer is sent something of the piece.
+func (p *passing) note(piece uint32, to ident.PeerID, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turnOver(now)
+	if len(p.now) < maxPassing {
+		p.now[piece] = to
+	}
+}
+
+// elsewhere reports whether another peer was the last that was sent something of the piece, a moment ago.
+func (p *passing) elsewhere(piece uint32, than ident.PeerID, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turnOver(now)
+	last, is := p.now[piece]
+	if !is {
+		last, is = p.before[piece]
+	}
+	return is && last != than
+}
+
 // turn is how many bytes a peer is sent before the next one has its turn: few enough that nobody
 // waits for long, and enough that the turns do not cost.
 const turn = 256 << 10
@@ -114,11 +160,15 @@ const turn = 256 << 10
 type uplink struct {
 	slots   chan struct{} // holds a token for each slot in use; those who wait are served in order
 	all     *rate.Limiter // nil: no limit
+	gate    chan struct{} // holds a token while a block waits for all: until then the next one may be cancelled
 	perPeer int64         // bytes/s; 0: no limit
 }
 
 func newUplink(config Config) uplink {
-	return uplink{make(chan struct{}, config.UploadSlots), newLimiter(config.UploadLimit), config.PeerUploadLimit}
+	return uplink{
+		make(chan struct{}, config.UploadSlots), newLimiter(config.UploadLimit),
+		make(chan struct{}, 1), config.PeerUploadLimit,
+	}
 }
 
 // newLimiter returns a limiter of so many bytes per second, nil for 0. What was not used
@@ -143,18 +193,6 @@ func (c *Client) allow(now time.Time, bytes int) time.Duration {
 	return wait
 }
 
-// wait waits until the limiters let so many bytes through.
-func wait(ctx context.Context, bytes int, limiters ...*rate.Limiter) error {
-	for _, limiter := range limiters {
-		if limiter != nil {
-			if err := limiter.WaitN(ctx, bytes); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // upload serves the peer until the link is closed.
 func (l *link) upload() {
 	defer l.client.post(func() { l.client.jobs-- })
@@ -170,9 +208,9 @@ func (l *link) upload() {
 		case <-l.ctx.Done():
 			return
 		}
-		more := u.turn(up.all)
+		err := u.turn(up)
 		<-up.slots
-		if !more {
+		if err != nil {
 			return
 		}
 	}
@@ -187,17 +225,41 @@ type uploader struct {
 	frame []byte
 }
 
-// turn sends what is waited for, up to a turn's worth; false once the link is closed.
-func (u *uploader) turn(all *rate.Limiter) bool {
-	for sent := 0; sent < turn && u.link.uploads.waiting(); {
-		job, more := u.link.uploads.next()
-		if !more || wait(u.link.ctx, int(job.block.Length), all, u.own) != nil {
-			return false
+// turn sends what is waited for, up to a turn's worth. It fails once the link is closed.
+func (u *uploader) turn(up *uplink) error {
+	for sent := 0; sent < turn; {
+		job, there, err := u.take(up)
+		if err != nil || !there {
+			return err
+		}
+		if u.own != nil {
+			if err := u.own.WaitN(u.link.ctx, int(job.block.Length)); err != nil {
+				return err
+			}
 		}
 		u.send(job)
 		sent += int(job.block.Length)
 	}
-	return true
+	return nil
+}
+
+// take takes the block that is sent next, once the uplink's limit lets it through; false if none is waited for.
+func (u *uploader) take(up *uplink) (job upload, there bool, err error) {
+	l := u.link
+	if up.all == nil {
+		job, there = l.uploads.next(l.id)
+		return job, there, nil
+	}
+	select {
+	case up.gate <- struct{}{}:
+		defer func() { <-up.gate }()
+	case <-l.ctx.Done():
+		return upload{}, false, l.ctx.Err()
+	}
+	if job, there = l.uploads.next(l.id); there {
+		err = up.all.WaitN(l.ctx, int(job.block.Length))
+	}
+	return job, there, err
 }
 
 // send answers a request.
