@@ -13,10 +13,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"p2pcdn/common/content"
 )
 
-// slowly makes a seeder slow enough for a get to be caught in the middle: two megabytes take two seconds.
-const slowly = "--upload-limit=1M"
+// slowly makes a seeder slow enough for a get to be caught in the middle: two megabytes take four seconds.
+const slowly = "--upload-limit=500K"
 
 // seedSlowly serves a file, slowly, and returns its link and what it holds.
 func seedSlowly(t *testing.T, m *testMediator) (link string, data []byte) {
@@ -28,8 +30,8 @@ func seedSlowly(t *testing.T, m *testMediator) (link string, data []byte) {
 	return strings.TrimSpace(c.stdout.String()), data
 }
 
-// half is what get says when it has more than a tenth.
-var half = regexp.MustCompile(`downloading from 1 peer: [2-9]\d\d\.\d kB of 2\.1 MB`)
+// half is what get says when it has more than a tenth, and not all.
+var half = regexp.MustCompile(`downloading from 1 peer: ([2-9]\d\d\.\d kB|1\.\d MB) of 2\.1 MB`)
 
 // saysLike waits until the screen shows what matches.
 func (c *command) saysLike(s *screen, pattern *regexp.Regexp) {
@@ -76,32 +78,45 @@ func TestAnInterruptedGetGoesOn(t *testing.T) {
 	}
 	c = start(t, []setting{terminal}, "get", link, "-o", out)
 	c.ends(exitDone, "complete")
-	if !regexp.MustCompile(`going on with ([4-9]|[12]\d) of 32 pieces`).MatchString(c.stderr.String()) {
+	if !regexp.MustCompile(`going on with ([3-9]|[12]\d|3[01]) of 32 pieces`).MatchString(c.stderr.String()) {
 		t.Errorf("it does not go on:\n%s", c.stderr)
 	}
 	same(t, filepath.Join(out, "file"), data)
 	left(t, out, "file")
 }
 
-// What is there is kept also where get gives up by itself.
+// describe writes a file's info dictionary, and returns it and its path.
+func describe(t *testing.T, path string) (content.Info, string) {
+	t.Helper()
+	c := start(t, nil, "info", path)
+	c.ends(exitDone, "")
+	info, err := content.ParseInfo([]byte(c.stdout.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info, write(t, filepath.Join(t.TempDir(), "info.json"), []byte(c.stdout.String()))
+}
+
+// interrupted puts what a get would have left that was interrupted after so many bytes.
+func interrupted(t *testing.T, folder string, info content.Info, data []byte) {
+	t.Helper()
+	write(t, filepath.Join(folder, fmt.Sprintf(".%s.%s.part", info.FileName, info.FullHash.String()[:16])), data)
+}
+
+// What is there is kept also where get gives up by itself, and is enough where it is everything.
 func TestAGetThatTimesOutIsKept(t *testing.T) {
 	m := startMediator(t)
 	data := bytesOf(2 << 20)
-	path := write(t, filepath.Join(t.TempDir(), "file"), data)
-	seeder := start(t, nil, "seed", "-m", m.url, slowly, path)
-	seeder.says(seeder.stderr, "announced")
-	link := strings.TrimSpace(seeder.stdout.String())
+	info, dictionary := describe(t, write(t, filepath.Join(t.TempDir(), "file"), data))
 	out := t.TempDir()
-	c := start(t, nil, "get", link, "-o", out, "--timeout", "2s")
-	c.saysLike(c.stderr, half)
-	seeder.interrupt()
-	c.ends(exitFailed, "no piece arrived for 2s")
-	if !regexp.MustCompile(`\d+ of 32 pieces are kept: run it again to go on`).MatchString(c.stderr.String()) {
-		t.Errorf("it does not say what is kept:\n%s", c.stderr)
+	interrupted(t, out, info, data[:1<<20])
+	c := start(t, nil, "get", dictionary, "-m", m.url, "-o", out, "--timeout", "500ms")
+	c.ends(exitFailed, "nobody was found who has this content, of this length; 16 of 32 pieces are kept: run it again to go on")
+	if text := c.stderr.String(); !strings.Contains(text, "going on with 16 of 32 pieces") {
+		t.Errorf("it does not go on:\n%s", text)
 	}
-	seed(t, m, path)
-	c = start(t, nil, "get", link, "-o", out)
-	c.ends(exitDone, "going on with")
+	interrupted(t, out, info, data)
+	start(t, nil, "get", dictionary, "-m", m.url, "-o", out).ends(exitDone, "going on with 32 of 32 pieces")
 	same(t, filepath.Join(out, "file"), data)
 	left(t, out, "file")
 }
@@ -150,25 +165,33 @@ func TestSeveralAtOnce(t *testing.T) {
 		same(t, filepath.Join(out, "two"), bytesOf(200_000))
 		left(t, out, "one", "two")
 	})
-	t.Run("some fail, each in its way", func(t *testing.T) {
-		if err := os.Remove(filepath.Join(out, "two")); err != nil {
-			t.Fatal(err)
-		}
-		again := strings.Replace(links[1], "dn=two", "dn=again", 1)
-		c := start(t, []setting{terminal}, "get", links[0], absent, links[1], again, "-o", out, "--timeout", "2s")
-		c.ends(exitFailed, "3 of 4 contents could not be fetched")
-		for _, text := range []string{
-			"peer: " + filepath.Join(out, "one") + ": there is a file of that name already",
-			"peer: " + filepath.Join(out, "absent") + ": no piece arrived for 2s: nobody was found",
-			"peer: " + filepath.Join(out, "again") + ": this content is shared already",
-			"complete: " + filepath.Join(out, "two"),
-		} {
+	says := func(t *testing.T, c *command, texts ...string) {
+		for _, text := range texts {
 			if !strings.Contains(c.stderr.String(), text) {
 				t.Errorf("it does not say %q:\n%s", text, c.stderr)
 			}
 		}
+	}
+	t.Run("some cannot be begun", func(t *testing.T) {
+		if err := os.Remove(filepath.Join(out, "two")); err != nil {
+			t.Fatal(err)
+		}
+		again := strings.Replace(links[1], "dn=two", "dn=again", 1)
+		c := start(t, []setting{terminal}, "get", links[0], links[1], again, "-o", out)
+		c.ends(exitFailed, "2 of 3 contents could not be fetched")
+		says(t, c, "peer: "+filepath.Join(out, "one")+": there is a file of that name already",
+			"peer: "+filepath.Join(out, "again")+": this content is shared already", "complete: "+filepath.Join(out, "two"))
 		same(t, filepath.Join(out, "two"), bytesOf(200_000))
 		left(t, out, "one", "two")
+	})
+	t.Run("one is nowhere", func(t *testing.T) {
+		out := t.TempDir()
+		info, dictionary := describe(t, one)
+		interrupted(t, out, info, bytesOf(300_000)) // it takes no peer to be complete
+		c := start(t, nil, "get", absent, dictionary, "-m", m.url, "-o", out, "--timeout", "500ms")
+		c.ends(exitFailed, "1 of 2 contents could not be fetched")
+		says(t, c, "peer: "+filepath.Join(out, "absent")+": no piece arrived for 500ms: nobody was found", "complete: "+filepath.Join(out, "one"))
+		left(t, out, "one")
 	})
 	t.Run("none can be begun", func(t *testing.T) {
 		start(t, nil, "get", links[0], links[1], "-o", out).ends(exitFailed, "2 of 2 contents could not be fetched")
