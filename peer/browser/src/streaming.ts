@@ -114,9 +114,9 @@ export class Streaming {
     return new URL(`${folder}${hash}/${encodeURIComponent(info.file_name || "content")}`, this.#scope).href;
   };
 
-  /** Ends every stream, when the page goes. */
+  /** Ends every stream, when the page goes. Its own requests end with it: nobody is left to tell of a failure. */
   readonly close = (): void => {
-    for (const request of [...this.#requests]) request.end("the page was closed");
+    for (const request of [...this.#requests]) request.end(request.own ? null : "the page was closed");
   };
 
   #listen(container: Container): void {
@@ -161,18 +161,18 @@ export class Streaming {
       this.#worker = message.worker;
     }
     const [port] = ports;
-    if (message.p2pcdn === "open" && port !== undefined) this.#open(message.hash, port);
+    if (message.p2pcdn === "open" && port !== undefined) this.#open(message.hash, message.own, port);
     this.#changed();
   }
 
-  #open(hash: string, port: MessagePort): void {
+  #open(hash: string, own: boolean, port: MessagePort): void {
     const content = this.#contents.get(hash);
     const info = content?.info;
     if (content === undefined || info === null || info === undefined) {
       port.postMessage({ type: "unknown" } satisfies ToWorker);
       return port.close();
     }
-    const request = new Supply(port, content, () => this.#requests.delete(request));
+    const request = new Supply(port, content, own, () => this.#requests.delete(request));
     this.#requests.add(request);
     for (const oldest of this.#requests) {
       if (this.#requests.size <= maxRequests) break;
@@ -199,13 +199,16 @@ export class Streaming {
 
 /** One request that is answered from a content. */
 class Supply {
+  /** Asked for by this page itself. */
+  readonly own: boolean;
   readonly #port: MessagePort;
   readonly #content: Streamable;
   readonly #ended: () => void;
   #reader: ReadableStreamDefaultReader<Uint8Array> | null = null;
   #over = false;
 
-  constructor(port: MessagePort, content: Streamable, ended: () => void) {
+  constructor(port: MessagePort, content: Streamable, own: boolean, ended: () => void) {
+    this.own = own;
     this.#port = port;
     this.#content = content;
     this.#ended = ended;
@@ -216,10 +219,10 @@ class Supply {
     };
   }
 
-  /** Ends it from the page's side. */
-  end(why: string): void {
+  /** Ends it from the page's side, with a failure where there is one to tell. */
+  end(why: string | null): void {
     if (this.#over) return;
-    this.#tell({ type: "failed", message: why });
+    if (why !== null) this.#tell({ type: "failed", message: why });
     this.#end();
   }
 

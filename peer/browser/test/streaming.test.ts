@@ -314,7 +314,7 @@ test("of several pages the one that asks is asked first, then whichever has it",
 
 test("a page that does not answer, and contents that nobody has", async (t) => {
   const browser = new Browser(t);
-  browser.open("deaf", { deaf: true });
+  browser.open("deaf", { deaf: true }); // a page without streaming
   const tab = browser.open("one");
   await tab.streaming.registerStreaming();
   const url = tab.streaming.streamURL(new FakeContent(100));
@@ -355,6 +355,7 @@ test("a content that was left is not there any more", async (t) => {
 
 test("a stream whose page is closed fails: at once where it says so, soon where it cannot", async (t) => {
   const browser = new Browser(t);
+  browser.open("watching");
   for (const [id, leave] of [
     ["polite", (tab: Tab) => tab.streaming.close()],
     ["crashed", () => {}],
@@ -362,14 +363,29 @@ test("a stream whose page is closed fails: at once where it says so, soon where 
     const tab = browser.open(id);
     await tab.streaming.registerStreaming();
     const content = new FakeContent(300, "a", 100);
-    const reading = read(await browser.get(tab.streaming.streamURL(content), id));
-    const failed = assert.rejects(reading, /closed/, id);
+    const response = browser.get(tab.streaming.streamURL(content), "watching");
+    await browser.clock.pass(3_000); // the watching page has no streaming
+    const failed = assert.rejects(read(await response), /closed/, id);
     await until(() => content.pulled.length === 1);
     tab.close();
     leave(tab);
     if (id === "crashed") await browser.clock.pass(5_000);
     await failed;
   }
+});
+
+test("a page that is closed is not told of its own streams", async (t) => {
+  const browser = new Browser(t);
+  const tab = browser.open("one");
+  await tab.streaming.registerStreaming();
+  const content = new FakeContent(300, "a", 100);
+  const reader = (await browser.get(tab.streaming.streamURL(content), "one"))?.body?.getReader();
+  await reader?.read();
+  const next = reader?.read();
+  tab.streaming.close();
+  await until(() => content.cancelled === 1);
+  await reader?.cancel(); // what the browser does
+  assert.deepEqual(await next, { value: undefined, done: true });
 });
 
 test("a content that fails ends its streams with an error", async (t) => {

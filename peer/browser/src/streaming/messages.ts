@@ -23,7 +23,8 @@ export interface Hello {
 /** To a page. worker is another one each time that the browser starts the worker: what an earlier one pulled, nobody reads any more. */
 export type ToPage =
   | { readonly p2pcdn: "worker"; readonly worker: string }
-  | { readonly p2pcdn: "open"; readonly worker: string; readonly hash: string };
+  // own: the request is the page's own, and ends with it.
+  | { readonly p2pcdn: "open"; readonly worker: string; readonly hash: string; readonly own: boolean };
 
 /** To the page's end of the channel. */
 export type ToSource =

@@ -92,7 +92,7 @@ export class StreamWorker {
    */
   async #find(hash: string, asking: string): Promise<Found | null> {
     const pages = [...(await this.#seams.pages())].sort((a, b) => Number(b.id === asking) - Number(a.id === asking));
-    const asked = pages.map((page) => this.#ask(page, hash));
+    const asked = pages.map((page) => this.#ask(page, hash, page.id === asking));
     for (const answer of asked) {
       const found = await answer;
       if (found === null) continue;
@@ -103,10 +103,10 @@ export class StreamWorker {
   }
 
   /** Asks a page for the content; null where it does not have it, or does not answer. */
-  async #ask(page: Page, hash: string): Promise<Found | null> {
+  async #ask(page: Page, hash: string, own: boolean): Promise<Found | null> {
     const { port1, port2 } = new MessageChannel();
     const line = new Line(port1, page.id);
-    page.postMessage({ p2pcdn: "open", worker: this.#seams.id, hash }, [port2]);
+    page.postMessage({ p2pcdn: "open", worker: this.#seams.id, hash, own }, [port2]);
     const late = this.#seams.clock.after(patience, () => line.lost("the page does not answer"));
     const told = await line.heard();
     late();
