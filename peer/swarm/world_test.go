@@ -176,7 +176,6 @@ func (w *world) join(config Config) *node {
 	n.swarm = New(config)
 	w.nodes[n.id] = n
 	w.order = append(w.order, n)
-	w.act(n)
 	return n
 }
 
