@@ -42,7 +42,14 @@ export function withoutUDP(t) {
   const name = `p2pcdn-${process.pid}-${made}`;
   const [outside, inside] = [`pc${process.pid}o${made}`, `pc${process.pid}i${made}`]; // 15 characters at most
   const { outer, inner } = addresses();
-  t.after(() => run("ip", "netns", "del", name)); // the link goes with it
+  let gone = false;
+  const end = () => {
+    if (gone) return;
+    gone = true;
+    run("ip", "netns", "del", name); // the link goes with it
+  };
+  t.after(end);
+  process.once("exit", end); // a run that is interrupted ends no stage
   run("ip", "netns", "add", name);
   run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside, "netns", name);
   run("ip", "address", "add", `${outer}/30`, "dev", outside);
