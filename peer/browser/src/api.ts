@@ -7,6 +7,7 @@
 
 import type { InfoDictionary } from "./content.ts";
 import type { MediatorState } from "./signaling.ts";
+import type { Storage } from "./store/open.ts";
 
 /**
  * Where a content stands.
@@ -62,6 +63,8 @@ export interface PeerStatus {
   readonly received: number;
   /** Bytes of this content's blocks to it. */
   readonly sent: number;
+  /** Bytes per second of this content's blocks: the best that it delivered lately; 0: nothing yet. */
+  readonly rate: number;
   /** Round trip in milliseconds as ICE measures it, where it is known. */
   readonly rtt?: number;
 }
@@ -101,7 +104,7 @@ export type ClientErrorCode =
   | "connection_failed" // a peer could not be reached or was lost; others go on
   | "bad_peer" // a peer sent what the protocol does not allow, or wrong data; it is left
   | "content_unreadable" // the file that is seeded changed, or cannot be read any more
-  | "store_failed" // a verified piece could not be kept
+  | "store_failed" // the content could not be kept, or is kept in memory although it is large; see store/error.ts
   | "unknown_file" // no info dictionary has this file name
   | "duplicate_name" // two info dictionaries have the same file name
   | "overloaded" // the page has as many contents as it may
@@ -169,8 +172,19 @@ export interface Content {
   /** The same text without its scheme: what stands after # in a page's address. */
   fragment(mediators?: readonly string[]): string | null;
   on<E extends keyof ContentEvents>(event: E, fn: (value: ContentEvents[E]) => void): Off;
-  /** Leaves the content: tells its peers and the mediator. Where it is not complete, `done` rejects with "stopped". */
+  /**
+   * The bytes from `begin` up to `end`, by default all; throws a RangeError for others. It may begin before the download
+   * ends: what is not there yet is waited for, and fetched before everything else. What it hands out is
+   * verified. Nothing is read before somebody asks. It errors with the CdnError that ended the content.
+   */
+  stream(begin?: number, end?: number): ReadableStream<Uint8Array>;
+  /**
+   * Leaves the content: tells its peers and the mediator. Where it is not complete, `done`
+   * rejects with "stopped"; what is on the disk stays, and another get() goes on with it.
+   */
   stop(): void;
+  /** Leaves the content as stop() does, and throws away what is kept of it on the disk. The Blob of `done` may become unreadable. */
+  discard(): void;
 }
 
 /** How a content is seeded. */
@@ -195,4 +209,17 @@ export interface ClientOptions {
   readonly maxPeersServing?: number;
   /** Peer connections of the whole page; default 48. */
   readonly maxConnections?: number;
+  /** Bytes per second of blocks to all peers together; default 0: no limit. */
+  readonly uploadLimit?: number;
+  /** Bytes per second of blocks that are asked for; default 0: no limit. */
+  readonly downloadLimit?: number;
+  /** Bytes per second of blocks to any one peer; default 0: no limit. */
+  readonly peerUploadLimit?: number;
+  /** Peers that are sent blocks at a time, in turn; default 8. */
+  readonly uploadSlots?: number;
+  /**
+   * Where downloads are kept: "memory", "disk" (the origin private file system, where an interrupted
+   * download goes on after a reload), or "auto", the default: memory below 64 MiB, else the disk where there is one.
+   */
+  readonly storage?: Storage;
 }

@@ -5,6 +5,7 @@
  */
 
 import { CdnError, type ClientEvents, type ClientOptions, type Content, type Off, type SeedOptions } from "./api.ts";
+import { type Bucket, bucketOf } from "./bucket.ts";
 import { type Clock, pageClock } from "./clock.ts";
 import {
   checkMediatorURL,
@@ -28,8 +29,9 @@ import { type ErrorMessage, type ICEServer, Path } from "./mediation.ts";
 import { type Exchange, Peer } from "./peer.ts";
 import { type Connect, connector, parseSignal } from "./rtc.ts";
 import { type OpenSocket, openWebSocket, Signaling } from "./signaling.ts";
-import { BlobStore, MemoryStore } from "./store.ts";
+import { BlobStore, type Disk, openStore, pageDisk } from "./store.ts";
 import { Transfer } from "./transfer.ts";
+import { Uplink } from "./uplink.ts";
 import { Bits } from "./wire.ts";
 
 /** What a client needs of the browser. */
@@ -41,6 +43,8 @@ export interface ClientSeams {
   readonly openSocket: OpenSocket;
   /** null where the browser has no WebRTC. */
   readonly connect: Connect | null;
+  /** Where large contents are kept. */
+  readonly disk: Disk;
 }
 
 /** The browser itself. */
@@ -52,6 +56,7 @@ export function browserSeams(): ClientSeams {
     randomBytes: (into) => void crypto.getRandomValues(into),
     openSocket: openWebSocket,
     connect: supported ? connector(pageClock, (configuration) => new RTCPeerConnection(configuration)) : null,
+    disk: pageDisk(),
   };
 }
 
@@ -63,6 +68,9 @@ const defaultPeersServing = 32;
 
 /** Chromium allows 500 RTCPeerConnections a page, but each costs memory and a socket. */
 const defaultConnections = 48;
+
+/** How many peers are sent something at a time, in turn: together they fill any uplink. */
+const defaultUploadSlots = 8;
 
 /** How many contents a page may have at a time: as many numbers as the wire protocol has would be 65536. */
 const maxContents = 4096;
@@ -97,6 +105,9 @@ export class Client {
   readonly #transfers = new Map<FullHash, Transfer>(); // bounded by maxContents
   readonly #hashing = new Map<Transfer, AbortController>();
   readonly #peers = new Map<PeerID, Peer>(); // bounded by maxConnections
+  readonly #stores = new Map<FullHash, Promise<void>>(); // that are being opened or closed
+  readonly #uplink: Uplink;
+  readonly #downlink: Bucket | null; // what is asked for; null: no limit
   readonly #openedAt: { mediator_open?: number; established?: number } = {}; // for the timelines
   #given: readonly string[]; // the mediators that were given or derived, until #start
   #iceOverride: readonly RTCIceServer[] | null;
@@ -110,6 +121,13 @@ export class Client {
     this.#options = options;
     this.#seams = seams;
     this.#iceOverride = options.iceServers ?? null;
+    this.#uplink = new Uplink({
+      clock: seams.clock,
+      slots: options.uploadSlots ?? defaultUploadSlots,
+      limit: options.uploadLimit ?? 0,
+      peerLimit: options.peerUploadLimit ?? 0,
+    });
+    this.#downlink = bucketOf(options.downloadLimit ?? 0);
     this.#events = new Emitter((error) => {
       if (typeof reportError === "function") reportError(error);
     });
@@ -191,7 +209,7 @@ export class Client {
 
   /**
    * Leaves everything: contents end, peers and the mediator are told. Resolves when
-   * every connection is closed. The client is of no use afterwards.
+   * every connection and every store is closed. The client is of no use afterwards.
    */
   async close(): Promise<void> {
     if (!this.#closed) {
@@ -209,6 +227,7 @@ export class Client {
         };
       });
     }
+    await Promise.all(this.#stores.values());
   }
 
   // Inside.
@@ -218,13 +237,14 @@ export class Client {
     return {
       clock: this.#seams.clock,
       random: this.#seams.random,
+      allow: (now, bytes) => this.#downlink?.take(bytes, now) ?? 0,
       maxPeersDownloading: this.#options.maxPeersDownloading ?? defaultPeersDownloading,
       maxPeersServing: this.#options.maxPeersServing ?? defaultPeersServing,
       announce: (hash) => this.#signaling.announce(hash),
       getPeers: (hash) => this.#signaling.getPeers(hash),
       found: (hash) => this.#signaling.found(hash),
       reach: (id, hash) => this.#reach(id, hash),
-      ended: (transfer) => this.#transferEnded(transfer),
+      ended: (transfer, closed) => this.#transferEnded(transfer, closed),
     };
   }
 
@@ -287,13 +307,33 @@ export class Client {
 
   #begin(transfer: Transfer, info: Info, file: Blob | null): void {
     this.#transfers.set(info.fullHash, transfer);
-    const geometry = geometryOf(info);
+    transfer.describe(info, this.#freeNumber());
     if (file === null) {
-      transfer.begin(info, this.#freeNumber(), new MemoryStore(geometry, info.contentType));
+      this.#withStore(info.fullHash, () => this.#open(transfer, info));
     } else {
+      const geometry = geometryOf(info);
       const typed = file.slice(0, file.size, info.contentType);
-      transfer.begin(info, this.#freeNumber(), new BlobStore(geometry, typed), Bits.full(geometry.pieces));
+      void transfer.opened(new BlobStore(geometry, typed), info, Bits.full(geometry.pieces));
     }
+  }
+
+  async #open(transfer: Transfer, asked: Info): Promise<void> {
+    try {
+      const { store, info, why } = await openStore(asked, this.#options.storage ?? "auto", this.#seams.disk);
+      await transfer.opened(store, info, null);
+      if (why !== null) transfer.tell(new CdnError("store_failed", why));
+    } catch (error) {
+      transfer.fail(error as CdnError);
+    }
+  }
+
+  /** Does something with the store of a content, after what was begun before: it is opened once at a time. */
+  #withStore(hash: FullHash, work: () => Promise<void>): void {
+    const before = this.#stores.get(hash);
+    const done = (before === undefined ? work() : before.then(work)).then(() => {
+      if (this.#stores.get(hash) === done) this.#stores.delete(hash);
+    });
+    this.#stores.set(hash, done);
   }
 
   /** A content number that no content has; there are more of them than contents. */
@@ -305,16 +345,18 @@ export class Client {
     return this.#number;
   }
 
-  #transferEnded(transfer: Transfer): void {
+  #transferEnded(transfer: Transfer, closed: Promise<void>): void {
     this.#hashing.get(transfer)?.abort();
     if (this.#hashing.delete(transfer)) return;
+    this.#withStore(transfer.hash, () => closed);
     if (this.#transfers.get(transfer.hash) !== transfer) return;
     this.#transfers.delete(transfer.hash);
     this.#signaling.finish(transfer.hash);
   }
 
   #exchange(hash: FullHash): Exchange | undefined {
-    return this.#transfers.get(hash);
+    const transfer = this.#transfers.get(hash);
+    return transfer?.active === true ? transfer : undefined;
   }
 
   /** The connection to the peer, which is called if there is none; null where there is no room, or no mediator now. */
@@ -327,10 +369,9 @@ export class Client {
   #connect(id: PeerID, hash: FullHash, outgoing: boolean): Peer | null {
     const local = this.#signaling.peerID;
     const { connect, clock } = this.#seams;
-    const most = this.#options.maxConnections ?? defaultConnections;
-    if (connect === null || local === null || this.#peers.size >= most) return null;
+    if (connect === null || local === null || this.#peers.size >= this.#most) return null;
     const peer = new Peer(
-      { clock, exchange: (of) => this.#exchange(of), ended: (gone) => this.#peerEnded(gone) },
+      { clock, uplink: this.#uplink, exchange: (of) => this.#exchange(of), ended: (gone) => this.#peerEnded(gone) },
       id,
       hash,
       outgoing,
@@ -356,13 +397,25 @@ export class Client {
     return peer;
   }
 
+  /** The most connections. */
+  get #most(): number {
+    return this.#options.maxConnections ?? defaultConnections;
+  }
+
+  /** Whether one more peer may connect to us: some places are for those that we need. */
+  get #mayAnswer(): boolean {
+    const ours = Math.min(this.#options.maxPeersDownloading ?? defaultPeersDownloading, this.#most >> 1);
+    const answered = [...this.#peers.values()].filter(({ outgoing }) => !outgoing).length;
+    return answered < this.#most - ours;
+  }
+
   #peerEnded(peer: Peer): void {
     this.#peers.delete(peer.id);
     if (this.#closed) {
       if (this.#peers.size === 0) this.#allEnded?.();
       return;
     }
-    for (const transfer of [...this.#transfers.values()]) transfer.roomMade();
+    for (const transfer of [...this.#transfers.values()]) transfer.seek();
   }
 
   #signalled(hash: FullHash, from: PeerID, data: string): void {
@@ -370,7 +423,7 @@ export class Client {
     if (signal === null) return;
     let peer: Peer | null | undefined = this.#peers.get(from);
     // Only an offer begins something, and only for a content that is here.
-    if (peer === undefined && signal.type === "offer" && this.#transfers.has(hash)) {
+    if (peer === undefined && signal.type === "offer" && this.#exchange(hash) !== undefined && this.#mayAnswer) {
       peer = this.#connect(from, hash, false);
     }
     peer?.conn?.signal(signal);
@@ -381,6 +434,7 @@ export class Client {
     const error = new CdnError(code, message);
     if (code === "peer_not_found" && peerID !== undefined) {
       // Nobody will answer: no need to wait until the attempt runs out.
+      for (const transfer of this.#transfers.values()) transfer.unknown(peerID);
       const peer = this.#peers.get(peerID);
       if (peer?.state === "connecting") peer.close("lost", "the mediator does not know it any more");
       return;

@@ -1,14 +1,14 @@
 /**
  * One remote peer and the connection to it, which all contents share. Hands each
- * frame to the content that its number stands for, and serves the peer's requests as the
- * channel drains.
+ * frame to the content that its number stands for, and the peer's requests to its uploader.
  */
 
 import type { Bytes } from "./bytes.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import type { FullHash } from "./content.ts";
 import type { PeerID } from "./ident.ts";
-import { type Conn, type ConnPhase, type EndCode, HighWater } from "./rtc.ts";
+import type { Conn, ConnPhase, EndCode } from "./rtc.ts";
+import { type Source, Uploader, type Uplink } from "./uplink.ts";
 import {
   type Block,
   decode,
@@ -19,11 +19,11 @@ import {
   MaxRequests,
   type NumberedFrame,
   Reason,
-  sameBlock,
 } from "./wire.ts";
+import { MaxAsked } from "./swarm.ts";
 
 /** What a peer needs of a content. */
-export interface Exchange {
+export interface Exchange extends Source {
   readonly hash: FullHash;
   /** Whether pieces are still missing, so that the peer is asked for them. */
   readonly wanting: boolean;
@@ -35,8 +35,6 @@ export interface Exchange {
   received(peer: Peer, frame: Frame): void;
   /** The connection is gone. */
   detach(peer: Peer, code: EndCode, message: string): void;
-  /** Reads a block to be sent; rejects where it cannot be read. */
-  read(block: Block): Promise<Bytes>;
   /** A block went to the peer. */
   served(peer: Peer, bytes: number): void;
   phase(phase: ConnPhase | "channel_open"): void;
@@ -47,6 +45,7 @@ export interface Exchange {
 /** What a peer needs of the client. */
 export interface PeerHost {
   readonly clock: Clock;
+  readonly uplink: Uplink;
   /** The content of that hash, if there is one. */
   exchange(hash: FullHash): Exchange | undefined;
   /** The connection ended, last of all. */
@@ -60,21 +59,13 @@ const idleTimeout = 30_000;
 const rttInterval = 5_000;
 
 /**
- * Contents that are downloaded from a peer at a time; others wait for their turn. With
- * 1 MiB in flight each, in blocks of at least a leaf, they stay below MaxRequests.
+ * Contents that are downloaded from a peer at a time; others wait for their turn. Together
+ * they stay within MaxRequests, above which the other side refuses.
  */
-const maxDownloads = 8;
+const maxDownloads = MaxRequests / MaxAsked;
 
 /** Bounds the contents that a peer may have with us. */
 const maxNumbers = 4096;
-
-/** A request of the peer that waits to be served. */
-interface Upload {
-  readonly exchange: Exchange;
-  readonly number: number;
-  readonly block: Block;
-  void: boolean; // the content ended: no answer is due
-}
 
 export class Peer {
   readonly id: PeerID;
@@ -91,8 +82,7 @@ export class Peer {
   readonly #attached = new Set<Exchange>(); // contents whose swarm has it
   /** The peer's content numbers. left: goodbye was said, so what still comes is void. Bounded by maxNumbers. */
   readonly #numbers = new Map<number, { readonly hash: FullHash; left: boolean }>();
-  #uploads: Upload[] = []; // oldest first; bounded by MaxRequests
-  #serving: Upload | null = null; // that is being read
+  readonly #uploads: Uploader<Exchange>;
   #idle: Cancel = () => {};
   #measure: Cancel = () => {};
 
@@ -101,6 +91,7 @@ export class Peer {
     this.id = id;
     this.hash = hash;
     this.outgoing = outgoing;
+    this.#uploads = new Uploader(host.uplink, this);
   }
 
   /** Takes the connection, whose handler must call the methods below. */
@@ -155,8 +146,7 @@ export class Peer {
   part(exchange: Exchange): void {
     this.#waiting.delete(exchange);
     this.#attached.delete(exchange);
-    this.#uploads = this.#uploads.filter((upload) => upload.exchange !== exchange);
-    if (this.#serving?.exchange === exchange) this.#serving.void = true;
+    this.#uploads.drop(exchange);
     this.admit();
     if (this.#waiting.size + this.#attached.size === 0) this.#rest();
   }
@@ -172,19 +162,24 @@ export class Peer {
     this.#conn?.send(encode(frame));
   }
 
-  /** Serves a request when its turn comes. What comes above MaxRequests is rejected. */
+  /** Bytes that were sent and have not left. */
+  get buffered(): number {
+    return this.#conn?.buffered ?? 0;
+  }
+
+  /** A block of the content went to the peer. */
+  served(exchange: Exchange, bytes: number): void {
+    exchange.served(this, bytes);
+  }
+
+  /** Serves a request when its turn comes, or rejects it where too many wait. */
   upload(exchange: Exchange, number: number, block: Block): void {
-    if (this.#uploads.length >= MaxRequests) return this.send({ type: "reject", number, ...block });
-    this.#uploads.push({ exchange, number, block, void: false });
-    void this.#pump();
+    if (!this.#uploads.add(exchange, number, block)) this.send({ type: "reject", number, ...block });
   }
 
   /** Takes a request back, unless its answer is on its way. */
   cancel(exchange: Exchange, number: number, block: Block): void {
-    const at = this.#uploads.findIndex((upload) => upload.exchange === exchange && sameBlock(upload.block, block));
-    if (at < 0) return;
-    this.#uploads.splice(at, 1);
-    this.send({ type: "reject", number, ...block });
+    if (this.#uploads.remove(exchange, block)) this.send({ type: "reject", number, ...block });
   }
 
   /** Ends the connection. Contents hear of it at once, the host when it is done. */
@@ -236,7 +231,7 @@ export class Peer {
   }
 
   drained(): void {
-    void this.#pump();
+    this.#uploads.go();
   }
 
   closed(code: EndCode, message: string): void {
@@ -249,8 +244,7 @@ export class Peer {
     this.#state = "closed";
     this.#idle();
     this.#measure();
-    this.#uploads = [];
-    if (this.#serving !== null) this.#serving.void = true;
+    this.#uploads.close();
     const concerned = [...this.#waiting, ...this.#attached];
     this.#waiting.clear();
     this.#attached.clear();
@@ -295,25 +289,6 @@ export class Peer {
   #forget(hash: FullHash): void {
     for (const [number, known] of this.#numbers) {
       if (known.hash === hash) this.#numbers.delete(number);
-    }
-  }
-
-  /** Sends what was asked for, oldest first, as long as the channel takes it; drained goes on with it. */
-  async #pump(): Promise<void> {
-    while (this.#serving === null && this.#state === "open" && (this.#conn?.buffered ?? 0) < HighWater) {
-      const upload = this.#uploads.shift();
-      if (upload === undefined) return;
-      this.#serving = upload;
-      const { exchange, number, block } = upload;
-      const data = await exchange.read(block).catch(() => null);
-      this.#serving = null;
-      if (upload.void) continue;
-      if (data === null) {
-        this.send({ type: "reject", number, ...block });
-        continue;
-      }
-      this.send({ type: "piece", number, piece: block.piece, begin: block.begin, data });
-      exchange.served(this, data.length);
     }
   }
 

@@ -1,6 +1,6 @@
 /**
- * One content of this page: drives its swarm, verifies and stores its pieces, looks for
- * peers, and tells the page how far it is. It implements the Content of api.ts.
+ * One content of this page: drives its swarm, has its blocks stored, looks for peers, and
+ * tells the page how far it is. It implements the Content of api.ts.
  */
 
 import {
@@ -18,6 +18,8 @@ import type { Cancel, Clock } from "./clock.ts";
 import {
   type FullHash,
   formatLink,
+  type Geometry,
+  geometryOf,
   type Hash,
   type Info,
   type InfoDictionary,
@@ -31,13 +33,17 @@ import type { Exchange, Peer } from "./peer.ts";
 import type { EndCode } from "./rtc.ts";
 import { Speed } from "./speed.ts";
 import type { Store } from "./store.ts";
-import { type Action, Swarm } from "./swarm.ts";
+import { Readers } from "./reader.ts";
+import { Asking, Known, Review } from "./seek.ts";
+import { type Action, Swarm, type SwarmPeer } from "./swarm.ts";
 import { type Bits, type Block, type Frame, Reason, reasonText } from "./wire.ts";
 
 /** What a transfer needs of the client. */
 export interface TransferHost {
   readonly clock: Clock;
   readonly random: () => number;
+  /** Whether so many bytes may be asked for now; see SwarmConfig. */
+  readonly allow: (now: number, bytes: number) => number;
   readonly maxPeersDownloading: number;
   readonly maxPeersServing: number;
   announce(hash: FullHash): void;
@@ -46,15 +52,9 @@ export interface TransferHost {
   found(hash: FullHash): void;
   /** The connection to the peer, begun if there is none; null where there may be no more connections. */
   reach(id: PeerID, hash: FullHash): Peer | null;
-  /** The transfer ended: it is the client's no more. */
-  ended(transfer: Transfer): void;
+  /** The transfer ended: it is the client's no more, once its store is closed. */
+  ended(transfer: Transfer, closed: Promise<void>): void;
 }
-
-/** Peers that were named and not tried yet, as there is no room; what comes above is dropped. */
-const maxCandidates = 256;
-
-/** Liars that are not connected again. Ids are fresh for every connection, so more would keep nobody away. */
-const maxBanned = 1024;
 
 /** How often progress is told, in ms. */
 const progressInterval = 100;
@@ -62,12 +62,8 @@ const progressInterval = 100;
 /** How often a speed that falls is told, in ms. */
 const idleProgressInterval = 1_000;
 
-/**
- * How long a download may stand still before its peers are asked for anew, in ms; it
- * doubles up to the longest. Long enough for a connection to be made in the meantime.
- */
-const firstPatience = 15_000;
-const longestPatience = 60_000;
+/** How often a download looks after its peers, in ms: half of the shortest of their waits. */
+const watchInterval = 500;
 
 /** What a peer is to this content. */
 interface Member {
@@ -104,25 +100,29 @@ export class Transfer implements Content, Exchange {
   #state: State;
   #error: CdnError | null = null;
   #ended = false; // stopped or failed
+  #reason: CdnError | null = null; // why it ended
+  #discard = false; // what was fetched is not to be kept
   #announced = false; // the announce was sent
   #complete = false;
   readonly #timeline: Partial<Record<Phase, number>> = {};
 
-  // Set once, by begin.
+  // Set once, by named and opened.
   #info: Info | null = null;
-  #swarm: Swarm | null = null;
-  #store: Store | null = null;
+  #geometry: Geometry | null = null;
   #number = 0;
+  #swarm: Swarm | null = null; // once the store is open
+  #store: Store | null = null;
 
   readonly #members = new Map<PeerID, Member>(); // connecting, or in the swarm
-  readonly #candidates = new Set<PeerID>(); // bounded by maxCandidates
-  readonly #banned = new Set<PeerID>(); // bounded by maxBanned
+  readonly #known = new Known(); // named by the mediator
+  readonly #asking: Asking;
+  readonly #review: Review;
+  readonly #readers: Readers;
   readonly #received = new Speed();
   readonly #sent = new Speed();
   #acting = false; // the swarm's actions are being carried out
   #tick: { at: number; cancel: Cancel } | null = null; // the swarm's next tick
-  #restless: Cancel = () => {};
-  #patience = firstPatience;
+  #watching: Cancel = () => {};
   #progressTimer: Cancel = () => {};
   #progressDue = false; // the timer is that of a change, not that of a falling speed
   #progressTold = Number.NEGATIVE_INFINITY; // when
@@ -134,6 +134,20 @@ export class Transfer implements Content, Exchange {
     this.#name = name;
     this.#total = total;
     this.#events = new Emitter((error) => this.#callbackFailed(error));
+    this.#asking = new Asking(host.random);
+    this.#review = new Review(host.clock.now());
+    this.#readers = new Readers({
+      cut: async () => {
+        await this.ready;
+        return this.#geometry as Geometry;
+      },
+      has: (piece) => {
+        if (this.#reason !== null) throw this.#reason;
+        return this.#swarm?.have.has(piece) ?? false;
+      },
+      read: (piece, begin, length) => this.read({ piece, begin, length }),
+      urged: () => this.#urge(),
+    });
     this.ready = this.#ready.promise;
     this.done = this.#done.promise;
     this.reached("started", host.clock.now());
@@ -178,15 +192,19 @@ export class Transfer implements Content, Exchange {
   }
 
   get peers(): readonly PeerStatus[] {
-    const pieces = new Map(this.#swarm?.peers().map((peer) => [peer.id, peer.pieces]));
-    return [...this.#members.values()].map(({ peer, received, sent }) => ({
-      id: peer.id,
-      state: pieces.has(peer.id) ? "open" : "connecting",
-      pieces: pieces.get(peer.id) ?? 0,
-      received,
-      sent,
-      ...(peer.rtt !== undefined && { rtt: peer.rtt }),
-    }));
+    const open = new Map(this.#swarm?.peers().map((peer) => [peer.id, peer]));
+    return [...this.#members.values()].map(({ peer, received, sent }) => {
+      const { pieces, rate } = open.get(peer.id) ?? { pieces: 0, rate: 0 };
+      return {
+        id: peer.id,
+        state: open.has(peer.id) ? "open" : "connecting",
+        pieces,
+        received,
+        sent,
+        rate,
+        ...(peer.rtt !== undefined && { rtt: peer.rtt }),
+      };
+    });
   }
 
   link(mediators: readonly string[] = []): string | null {
@@ -201,9 +219,24 @@ export class Transfer implements Content, Exchange {
     return this.#events.on(event, fn);
   }
 
+  stream(begin = 0, end = this.#total): ReadableStream<Uint8Array> {
+    if (!(begin >= 0 && begin <= end && end <= this.#total)) {
+      throw new RangeError(`from ${begin} to ${end} of a content of ${this.#total} bytes`);
+    }
+    return this.#readers.stream(begin, end);
+  }
+
   stop(): void {
+    this.#stop(false);
+  }
+
+  discard(): void {
+    this.#stop(true);
+  }
+
+  #stop(discard: boolean): void {
     if (this.#ended) return;
-    this.#end(new CdnError("stopped", "the content was left before it was complete"));
+    this.#end(stopped(), discard);
     this.#enter("idle");
   }
 
@@ -226,34 +259,52 @@ export class Transfer implements Content, Exchange {
     return !this.#complete && !this.#ended;
   }
 
+  /** Whether it can be exchanged: its store is open. */
+  get active(): boolean {
+    return this.#swarm !== null && !this.#ended;
+  }
+
   /** So many bytes of the file are hashed. */
   hashed(bytes: number): void {
     this.#hashed = bytes;
     this.#progressed();
   }
 
-  /** The content is known: from here on it is exchanged. have are the pieces in the store, none by default. */
-  begin(info: Info, number: number, store: Store, have?: Bits): void {
+  /** The content is known. */
+  describe(info: Info, number: number): void {
     this.#info = info;
+    this.#geometry = geometryOf(info);
     this.#name = info.fileName;
     this.#number = number;
     this.#total = info.totalLength;
+    this.#ready.resolve(toDictionary(info));
+  }
+
+  /**
+   * The store is open: from here on the content is exchanged. info may know the piece hashes by
+   * now; have are the pieces that the store is known to have; null: it has to be looked at. Where the
+   * content ended in between, the store is closed again; resolves after that.
+   */
+  async opened(store: Store, info: Info, have: Bits | null): Promise<void> {
+    if (this.#ended) return store.close(this.#discard);
+    const { clock, random, allow } = this.#host;
+    this.#info = info;
     this.#store = store;
     this.#swarm = new Swarm({
       info,
-      number,
-      random: this.#host.random,
-      check: have === undefined,
-      ...(have !== undefined && { have }),
+      number: this.#number,
+      random,
+      allow,
+      ...(have === null ? { check: true } : { have }),
     });
     this.#complete = this.#swarm.complete;
-    this.#ready.resolve(toDictionary(info));
     if (this.#complete) {
-      void store.complete().then((blob) => this.#done.resolve(blob));
+      store.complete().then(this.#done.resolve, (error: unknown) => this.#storeFailed("the content cannot be read", error));
       this.#announce();
       this.#enter("connecting");
+      this.#readers.wakeAll();
     } else {
-      this.#host.getPeers(info.fullHash);
+      this.#ask(clock.now());
       this.#watch();
       this.#act();
     }
@@ -262,27 +313,31 @@ export class Transfer implements Content, Exchange {
 
   /** The mediator named peers that have the content. */
   named(ids: readonly PeerID[]): void {
-    if (this.#ended || this.#complete || ids.length === 0) return;
+    if (!this.active || this.#complete || ids.length === 0) return;
     this.reached("peers_named", this.#host.clock.now());
-    for (const id of ids) {
-      if (this.#members.has(id) || this.#banned.has(id) || this.#candidates.size >= maxCandidates) continue;
-      this.#candidates.add(id);
-    }
-    this.roomMade();
+    for (const id of ids) this.#known.add(id);
+    this.seek();
   }
 
-  /** A connection ended somewhere: there may be room for another peer. */
-  roomMade(): void {
-    if (this.#ended || this.#complete) return;
-    for (const id of this.#candidates) {
-      const calling = [...this.#members.values()].filter(({ peer }) => peer.outgoing).length;
-      if (calling >= this.#host.maxPeersDownloading) return;
-      const peer = this.#host.reach(id, this.hash);
-      if (peer === null) continue;
-      this.#candidates.delete(id);
-      if (this.#members.has(id)) continue;
-      this.#join(peer);
-      peer.want(this);
+  /** The mediator does not know the peer any more. */
+  unknown(id: PeerID): void {
+    this.#known.delete(id);
+  }
+
+  /** Connects to peers that were named, as many as are wanted. */
+  seek(): void {
+    if (!this.active || this.#complete) return;
+    let room = this.#room();
+    if (room > 0) {
+      for (const id of this.#known.due(this.#host.clock.now())) {
+        if (room <= 0) break;
+        if (this.#members.has(id)) continue;
+        const peer = this.#host.reach(id, this.hash);
+        if (peer === null) continue;
+        if (!this.#members.has(id)) this.#join(peer);
+        peer.want(this);
+        room--;
+      }
     }
     this.#update();
   }
@@ -293,8 +348,12 @@ export class Transfer implements Content, Exchange {
     if (this.#state === "connecting" && this.#complete) this.#enter("seeding");
   }
 
-  /** There is another mediator, which has to store the announce first: until then nobody new finds us. */
+  /**
+   * There is another mediator. It has to store the announce first: until then nobody new finds
+   * us. Peers that are with it will be named anew.
+   */
   mediatorChanged(): void {
+    this.#known.clear();
     if (this.#state === "seeding") this.#enter("connecting");
   }
 
@@ -325,11 +384,11 @@ export class Transfer implements Content, Exchange {
   // What a peer does: Exchange.
 
   greeted(peer: Peer): boolean {
-    return !this.#ended && (this.#members.has(peer.id) || this.#members.size < this.#host.maxPeersServing);
+    return this.active && (this.#members.has(peer.id) || this.#members.size < this.#host.maxPeersServing);
   }
 
   attach(peer: Peer): void {
-    if (this.#ended) return;
+    if (!this.active) return;
     this.#join(peer);
     peer.join(this);
     this.#swarm?.connected(peer.id, peer.maxFrame, this.#host.clock.now());
@@ -354,13 +413,16 @@ export class Transfer implements Content, Exchange {
 
   detach(peer: Peer, code: EndCode, message: string): void {
     const opened = peer.maxFrame > 0;
+    const now = this.#host.clock.now();
     this.#members.delete(peer.id);
-    this.#swarm?.disconnected(peer.id, this.#host.clock.now());
+    this.#known.missed(peer.id, now);
+    this.#swarm?.disconnected(peer.id, now);
     if (code === "bad_frame") this.tell(new CdnError("bad_peer", `peer ${peer.id.slice(0, 8)}: ${message}`));
     else if (code !== "closed" && !(opened && code === "closed_by_peer")) {
       this.tell(new CdnError("connection_failed", `peer ${peer.id.slice(0, 8)}: ${message}`));
     }
     this.#act();
+    if (opened) this.#lost(now);
     this.#membersChanged();
   }
 
@@ -394,13 +456,12 @@ export class Transfer implements Content, Exchange {
   #join(peer: Peer): void {
     if (this.#members.has(peer.id)) return;
     this.#members.set(peer.id, { peer, received: 0, sent: 0 });
-    this.#candidates.delete(peer.id);
     this.#tellPeers();
   }
 
   #membersChanged(): void {
     if (this.#ended) return;
-    this.roomMade();
+    this.seek();
     this.#update();
     this.#tellPeers();
   }
@@ -469,6 +530,7 @@ export class Transfer implements Content, Exchange {
     if (this.#ended) return;
     this.#swarm?.checked(have, this.#host.clock.now());
     if (have.count > 0) this.#announce();
+    this.#readers.wakeAll();
     this.#act();
     this.#progressed();
   }
@@ -477,7 +539,9 @@ export class Transfer implements Content, Exchange {
   #verified(piece: number): void {
     this.#store?.settle(piece);
     this.reached("first_piece", this.#host.clock.now());
+    this.#asking.went();
     this.#announce();
+    this.#readers.wake(piece);
     this.#progressed();
   }
 
@@ -490,22 +554,22 @@ export class Transfer implements Content, Exchange {
     const member = this.#members.get(id);
     this.#members.delete(id);
     member?.peer.part(this);
-    if (banned) {
-      if (this.#banned.size < maxBanned) this.#banned.add(id);
-      this.#candidates.delete(id);
-    }
+    const now = this.#host.clock.now();
+    if (banned) this.#known.ban(id);
+    else this.#known.missed(id, now);
     if (reason === Reason.Poisoned || reason === Reason.WrongTotalLength || reason === Reason.WrongPieceLength) {
       const who = banned ? "sent wrong data and was left" : "left";
       this.tell(new CdnError("bad_peer", `peer ${id.slice(0, 8)} ${who}: ${reasonText(reason)}`));
     }
+    this.#lost(now);
     this.#membersChanged();
   }
 
   /** Every piece is there: nobody is needed any more. */
   async #completed(): Promise<void> {
     this.#complete = true;
-    this.#candidates.clear();
-    this.#restless();
+    this.#known.clear();
+    this.#watching();
     this.#host.found(this.hash);
     for (const { peer } of [...this.#members.values()]) peer.admit(); // what waited for its turn
     let blob: Blob;
@@ -541,33 +605,84 @@ export class Transfer implements Content, Exchange {
     this.#tick = { at, cancel };
   }
 
-  /** Looks after a download that stands still: its peers are asked for anew. */
+  /** Looks after a download's peers, now and then. */
   #watch(): void {
-    const before = this.#received.total;
-    const wait = this.#patience * (0.75 + this.#host.random() / 2); // so that leechers do not ask all at once
-    this.#restless = this.#host.clock.after(wait, () => {
-      const still = this.#received.total === before;
-      this.#patience = still ? Math.min(2 * this.#patience, longestPatience) : firstPatience;
-      if (still) {
-        this.#replaceUseless();
-        this.#host.getPeers(this.hash);
-      }
+    this.#watching = this.#host.clock.after(watchInterval, () => {
       this.#watch();
+      const now = this.#host.clock.now();
+      if (this.#asking.due(now) && this.#useful().size === 0) {
+        this.#ask(now);
+        this.#makeRoom(now);
+      }
+      if (this.#review.due(now)) this.#replaceWorst(now);
+      this.seek();
     });
   }
 
+  /** Asks the mediator for peers. */
+  #ask(now: number): void {
+    this.#asking.asked(now);
+    this.#host.getPeers(this.hash);
+  }
+
+  /** Sees to it that peers are asked for soon, if there is nobody left to fetch from. */
+  #lost(now: number): void {
+    if (this.wanting && this.#useful().size === 0) this.#asking.lost(now);
+  }
+
+  /** How many more peers are wanted. */
+  #room(): number {
+    const useful = this.#useful();
+    let fetching = 0; // from whom we called, and from those who came and have something; and those to be
+    for (const { peer } of this.#members.values()) {
+      if (peer.outgoing || peer.state === "connecting" || useful.has(peer.id)) fetching++;
+    }
+    return this.#host.maxPeersDownloading - fetching;
+  }
+
+  /** The peers that were asked for something, or have more than we do, and answer. */
+  #useful(): Set<PeerID> {
+    const mine = this.#swarm?.have.count ?? 0;
+    const peers = this.#swarm?.peers() ?? [];
+    return new Set(peers.filter(({ silent, owes, pieces }) => !silent && (owes > 0 || pieces > mine)).map(({ id }) => id));
+  }
+
+  /** Whether we called the peer for this content alone, and may leave it. */
+  #mayLeave(id: PeerID): boolean {
+    const peer = this.#members.get(id)?.peer;
+    return peer?.outgoing === true && !peer.usedBeside(this);
+  }
+
+  #hasUntried(now: number): boolean {
+    return this.#known.due(now).some((id) => !this.#members.has(id));
+  }
+
   /**
-   * Makes room for a peer that was not tried yet, in place of one that we called: first of
-   * all one that does not answer, or else one that has nothing that we lack.
+   * Leaves one of the peers that we called, none of which is of use now, if there is no room
+   * for another one that could be tried: first of all one that does not answer.
    */
-  #replaceUseless(): void {
-    if (this.#candidates.size === 0) return;
-    const useless = (this.#swarm?.peers() ?? []).filter(({ id, silent, owes }) => {
-      const peer = this.#members.get(id)?.peer;
-      return (silent || owes === 0) && peer?.outgoing === true && !peer.usedBeside(this);
-    });
-    const worst = useless.find(({ silent }) => silent) ?? useless[0];
-    if (worst !== undefined) this.#members.get(worst.id)?.peer.close();
+  #makeRoom(now: number): void {
+    if (this.#room() > 0 || !this.#hasUntried(now)) return;
+    const useless = (this.#swarm?.peers() ?? []).filter(({ id }) => this.#mayLeave(id));
+    this.#close(useless.find(({ silent }) => silent) ?? useless[0]);
+  }
+
+  /** Where all places are taken and somebody waits who was not tried yet, the worst peer makes room. */
+  #replaceWorst(now: number): void {
+    const peers = this.#swarm?.peers() ?? [];
+    const worst = this.#review.worst(peers, (id) => this.#mayLeave(id), now);
+    if (worst !== null && this.#room() <= 0 && this.#hasUntried(now)) this.#close(peers.find(({ id }) => id === worst));
+  }
+
+  #close(peer: SwarmPeer | undefined): void {
+    if (peer !== undefined) this.#members.get(peer.id)?.peer.close();
+  }
+
+  /** Tells the swarm what the readers wait for. */
+  #urge(): void {
+    if (!this.active || this.#complete) return;
+    this.#swarm?.urge(this.#readers.ranges, this.#host.clock.now());
+    this.#act();
   }
 
   /** Brings the state of a download in line with its peers. */
@@ -607,19 +722,22 @@ export class Transfer implements Content, Exchange {
   }
 
   /** Leaves everybody; what was promised and has not come is rejected. */
-  #end(error: CdnError): void {
+  #end(error: CdnError, discard = false): void {
     this.#ended = true;
+    this.#reason = error;
+    this.#discard = discard;
     this.#swarm?.leave();
-    this.#act();
+    for (const action of this.#swarm?.actions() ?? []) this.#carryOut(action);
     this.#tick?.cancel();
-    this.#restless();
+    this.#watching();
     this.#progressTimer();
     for (const { peer } of this.#members.values()) peer.part(this); // those that are still connecting
     this.#members.clear();
-    this.#candidates.clear();
+    this.#known.clear();
     this.#ready.reject(error);
     this.#done.reject(error);
-    this.#host.ended(this);
+    this.#readers.wakeAll();
+    this.#host.ended(this, this.#store?.close(discard) ?? Promise.resolve());
   }
 
   #callbackFailed(error: unknown): void {
@@ -627,4 +745,8 @@ export class Transfer implements Content, Exchange {
     this.#error = told;
     if (typeof reportError === "function") reportError(error);
   }
+}
+
+function stopped(): CdnError {
+  return new CdnError("stopped", "the content was left before it was complete");
 }

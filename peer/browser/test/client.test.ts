@@ -9,6 +9,7 @@ import { encodeInfo, formatLink, type FullHash, type Info, linkTo, toDictionary 
 import type { PeerID } from "../src/ident.ts";
 import { type Conn, type Connect, connector, HighWater, parseSignal } from "../src/rtc.ts";
 import { Signaling } from "../src/signaling.ts";
+import { Disk } from "../src/store.ts";
 import {
   Bits,
   type BlockFrame,
@@ -39,6 +40,7 @@ class Net {
   readonly network = new FakeNetwork(this.clock);
   readonly mediators = new FakeMediators(this.clock);
   readonly #random = seeded(42);
+  disk = new Disk({ unavailable: "there is none in this test", start: () => assert.fail("it was started"), clock: this.clock });
 
   get seams(): ClientSeams {
     return {
@@ -47,6 +49,7 @@ class Net {
       randomBytes: (into) => into.forEach((_, i) => (into[i] = below(this.#random, 256))),
       openSocket: this.mediators.openSocket,
       connect: connector(this.clock, this.network.create),
+      disk: this.disk,
     };
   }
 

@@ -1,0 +1,151 @@
+/** Whom to fetch a content from, as Go's peer/client/seek.go. Times are in ms. */
+
+import type { PeerID } from "./ident.ts";
+import type { SwarmPeer } from "./swarm.ts";
+
+/**
+ * Bounds the peers that are remembered for a content: a hundred times those that are
+ * connected. What was left out is named again when asked for.
+ */
+const maxKnown = 1024;
+
+/** Bounds the time before a peer is tried again with which it did not work out; it doubles each time. */
+const firstWait = 5_000;
+const lastWait = 120_000;
+
+/** How soon peers are asked for anew when the last one is lost. */
+const lostAgain = 1_000;
+
+/**
+ * How soon peers are asked for anew where nobody has what is missing: long enough for a
+ * connection to be made in the meantime. It doubles up to the longest.
+ */
+const firstAgain = 15_000;
+const lastAgain = 60_000;
+
+/** How often the worst peer of a download is looked for. */
+const reviewEach = 30_000;
+
+/** A peer that was named as having a content. */
+interface Named {
+  banned: boolean;
+  failed: number; // how often it did not work out
+  notYet: number; // it is not tried before
+}
+
+/** The peers that were named as having a content. */
+export class Known {
+  readonly #peers = new Map<PeerID, Named>(); // in the order in which they were named; bounded by maxKnown
+
+  /** Notes a peer that was named. */
+  add(id: PeerID): void {
+    if (this.#peers.has(id) || this.#peers.size >= maxKnown) return;
+    this.#peers.set(id, { banned: false, failed: 0, notYet: 0 });
+  }
+
+  delete(id: PeerID): void {
+    this.#peers.delete(id);
+  }
+
+  clear(): void {
+    this.#peers.clear();
+  }
+
+  /** It did not work out, or is over: the next attempt is put off. */
+  missed(id: PeerID, now: number): void {
+    const peer = this.#peers.get(id);
+    if (peer === undefined) return;
+    peer.notYet = now + Math.min(lastWait, firstWait * 2 ** peer.failed);
+    peer.failed++;
+  }
+
+  /** Never again. */
+  ban(id: PeerID): void {
+    const peer = this.#peers.get(id);
+    if (peer !== undefined) peer.banned = true;
+  }
+
+  /** Those that may be tried, and that were tried least first, so that everybody gets a turn. */
+  due(now: number): PeerID[] {
+    return [...this.#peers]
+      .filter(([, { banned, notYet }]) => !banned && now >= notYet)
+      .sort(([, a], [, b]) => a.failed - b.failed)
+      .map(([id]) => id);
+  }
+}
+
+/** When to ask the mediator for peers. */
+export class Asking {
+  readonly #random: () => number;
+  #again = firstAgain;
+  #due = 0;
+
+  /** random is in [0, 1), so that leechers who lost the same peer do not ask all at once. */
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  /** It was asked. */
+  asked(now: number): void {
+    this.#put(now, this.#again);
+    this.#again = Math.min(2 * this.#again, lastAgain);
+  }
+
+  due(now: number): boolean {
+    return now >= this.#due;
+  }
+
+  /** Something came: the waits begin anew. */
+  went(): void {
+    this.#again = firstAgain;
+  }
+
+  /** There is nobody left. */
+  lost(now: number): void {
+    const due = this.#due;
+    this.#again = lostAgain;
+    this.#put(now, this.#again);
+    this.#due = Math.min(due, this.#due);
+  }
+
+  #put(now: number, wait: number): void {
+    this.#due = now + wait * (0.75 + this.#random() / 2);
+  }
+}
+
+/** Compares now and then what peers delivered. */
+export class Review {
+  #at: number;
+  #delivered = new Map<PeerID, number>(); // then; bounded by the peers of the swarm
+
+  constructor(now: number) {
+    this.#at = now;
+  }
+
+  due(now: number): boolean {
+    return now - this.#at >= reviewEach;
+  }
+
+  /**
+   * The worst of those that may leave: the one that delivered least since the last time, and
+   * less than half of what all do on average; of equals, the one that is farthest away. null if none is that bad.
+   */
+  worst(peers: readonly SwarmPeer[], mayLeave: (id: PeerID) => boolean, now: number): PeerID | null {
+    const before = this.#delivered;
+    this.#at = now;
+    this.#delivered = new Map(peers.map(({ id, delivered }) => [id, delivered]));
+    let worst: { readonly id: PeerID; readonly got: number; readonly rtt: number } | null = null;
+    let compared = 0;
+    let sum = 0;
+    for (const { id, delivered, rtt } of peers) {
+      const then = before.get(id);
+      if (then === undefined) continue; // too new to be judged
+      const got = delivered - then;
+      compared++;
+      sum += got;
+      const worse = worst === null || got < worst.got || (got === worst.got && rtt > worst.rtt);
+      if (worse && mayLeave(id)) worst = { id, got, rtt };
+    }
+    return worst !== null && worst.got * compared * 2 < sum ? worst.id : null;
+  }
+}
