@@ -109,16 +109,6 @@ export class Geometry {
   }
 
   /**
-   * What Proofs.prove of these piece hashes returns, for an index that is a multiple of
-   * proofSpan within the layer. It joins them anew each time.
-   */
-  prove(pieceHashes: readonly Hash[], index: number): { hashes: Hash[]; proof: Hash[] } {
-    const proven = new Proofs(this, pieceHashes).prove(index);
-    if (proven === null) throw new RangeError(`no span of piece hashes begins at ${index}`);
-    return proven;
-  }
-
-  /**
    * Checks what Proofs.prove made: that the hashes stand at index in the piece layer of
    * the content with this full hash. A list of another length than the geometry
    * asks for, and any wrong hash, throws a ContentError "bad_proof".
