@@ -70,13 +70,21 @@ func (s *Swarm) nextFor(r *remote) (*openPiece, wire.Block) {
 	length := wire.BlockLength(r.maxFrame)
 	p := s.urgentFor(r)
 	if p == nil {
+		if head := s.head(); head != nil {
+			if p, block := s.duplicate(r, length, head); p != nil {
+				return p, block
+			}
+		}
 		p = s.pieceFor(r)
 	}
 	if p != nil {
 		block, _ := p.next(length, unaskedLeaf)
 		return p, block
 	}
-	return s.duplicateFor(r, length)
+	if s.picker.empty() {
+		return s.duplicate(r, length, nil)
+	}
+	return nil, wire.Block{}
 }
 
 // urgentFor returns a piece that a reader waits for.
@@ -189,26 +197,23 @@ func (s *Swarm) makeRoom(r *remote) bool {
 	return false
 }
 
-// duplicateFor is the endgame: where nothing is left that nobody was asked for, and
-// for what a reader waits for first, a peer is asked for what another one owes and would
-// need much longer for. Whoever is second is sent a cancel.
-func (s *Swarm) duplicateFor(r *remote, length int) (*openPiece, wire.Block) {
-	if s.picker.empty() {
-		return s.duplicate(r, length, nil)
+// head returns the piece that a reader waits for right now, if it is on its way.
+func (s *Swarm) head() *openPiece {
+	if len(s.urgent) == 0 {
+		return nil
 	}
-	if len(s.urgent) > 0 {
-		for index := s.urgent[0].First; index < s.urgent[0].End; index++ {
-			if p := s.open[uint32(index)]; p != nil {
-				return s.duplicate(r, length, p)
-			}
+	for index := s.urgent[0].First; index < s.urgent[0].End; index++ {
+		if !s.have.Has(index) {
+			return s.open[uint32(index)]
 		}
 	}
-	return nil, wire.Block{}
+	return nil
 }
 
-// duplicate returns the block that would come last of all that others owe, of the piece or of
-// any, if this peer would send it much earlier. Rates are only estimates, so of a peer that
-// has not stalled no more than one block at a time is asked for twice.
+// duplicate is for the endgame, where nothing is left that nobody was asked for (of is nil then), and for
+// the piece that a reader waits for. It returns the block that would come last of all that others
+// owe, if this peer would send it much earlier; whoever is second is sent a cancel. Rates are only
+// estimates, so in the endgame no more than one block at a time is asked for twice, where no peer has stalled.
 func (s *Swarm) duplicate(r *remote, length int, of *openPiece) (*openPiece, wire.Block) {
 	if r.silent {
 		return nil, wire.Block{}
@@ -217,7 +222,7 @@ func (s *Swarm) duplicate(r *remote, length int, of *openPiece) (*openPiece, wir
 	var block wire.Block
 	latest := 2*r.pace.takes(r.inFlight+length) + jitter
 	for _, other := range s.order {
-		if other == r || other.waits == 0 || (!other.stalled && r.inFlight > 0) {
+		if other == r || other.waits == 0 || (of == nil && !other.stalled && r.inFlight > 0) {
 			continue
 		}
 		eta := other.pace.takes(other.inFlight)

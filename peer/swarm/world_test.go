@@ -75,7 +75,8 @@ type node struct {
 	kept      *wire.Bits           // what a Check finds
 	disk      func() time.Duration // how long the next Keep takes; nil: no time
 	keeping   []wire.Block         // that take that time
-	failed    bool                 // another content was verified
+	check     func(Check)          // answers it, at once or later
+	verified  func(piece int)      // is told of each
 	complete  int                  // how often it said so
 	doneAt    time.Time            // when
 	described int
@@ -174,6 +175,8 @@ func (w *world) join(config Config) *node {
 	config.Number = wire.Number(len(w.order) + 100)
 	config.Random = rand.New(rand.NewPCG(w.random.Uint64(), 2))
 	n.swarm = New(config)
+	n.check = func(Check) { n.swarm.Checked(n.kept, w.now) }
+	n.verified = func(int) {}
 	w.nodes[n.id] = n
 	w.order = append(w.order, n)
 	return n
@@ -397,12 +400,12 @@ func (w *world) perform(n *node, action Action) {
 	case Keep:
 		w.keep(n, a)
 	case Check:
-		n.swarm.Checked(n.kept, w.now)
+		n.check(a)
 	case Verified:
 		if !bytes.Equal(w.piece(n.store, a.Piece), w.piece(w.data, a.Piece)) {
-			n.failed = true
 			w.t.Errorf("%s verified a piece that is wrong", n)
 		}
+		n.verified(a.Piece)
 	case Drop:
 		if a.Banned {
 			n.banned[a.Peer] = true
