@@ -8,6 +8,7 @@ import (
 	"mime"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,7 +170,11 @@ func fileName(path string) string {
 
 // contentType guesses from the ending; "" where it cannot.
 func contentType(path string) string {
-	info := content.Info{ContentType: mime.TypeByExtension(filepath.Ext(path)), PieceLength: content.LeafLength}
+	extension := filepath.Ext(path)
+	info := content.Info{ContentType: mime.TypeByExtension(extension), PieceLength: content.LeafLength}
+	if strings.EqualFold(extension, ".webm") {
+		info.ContentType = "video/webm" // Go says audio/webm, and a player for sound shows no film
+	}
 	if info.Validate() != nil {
 		return ""
 	}

@@ -351,3 +351,13 @@ func BenchmarkReadBlock(b *testing.B) {
 		})
 	}
 }
+
+func TestTheTypeFollowsTheEnding(t *testing.T) {
+	for name, want := range map[string]string{
+		"film.webm": "video/webm", "FILM.WEBM": "video/webm", "page.html": "text/html; charset=utf-8", "picture.png": "image/png", "nothing": "",
+	} {
+		if got := contentType(name); got != want {
+			t.Errorf("%s is %q instead of %q", name, got, want)
+		}
+	}
+}
