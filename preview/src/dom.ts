@@ -1,5 +1,7 @@
 /** What the pages share: finding elements, saying where a mediator is, copying. */
 
+import type { ClientOptions } from "../../peer/browser/src/index.ts";
+
 /** The element with this id; the pages' HTML promises that it is there. */
 export function element<T extends Element>(id: string, kind: new () => T): T {
   const found = document.getElementById(id);
@@ -26,6 +28,12 @@ export function make<K extends keyof HTMLElementTagNameMap>(tag: K, text = ""): 
 export function namedMediators(): readonly string[] | undefined {
   const named = new URLSearchParams(location.search).getAll("mediator");
   return named.length > 0 ? named : undefined;
+}
+
+/** Where the page's address says that downloads are kept, `?storage=memory` or `?storage=disk`: by default the client decides. */
+export function namedStorage(): Pick<ClientOptions, "storage"> {
+  const named = new URLSearchParams(location.search).get("storage");
+  return named === "memory" || named === "disk" ? { storage: named } : {};
 }
 
 /**

@@ -27,7 +27,12 @@ export function duration(milliseconds: number): string {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
+/** "7", "1,024". */
+export function count(value: number): string {
+  return value.toLocaleString("en");
+}
+
 /** "1 piece", "12 pieces", "1 person", "2 people". */
-export function counted(count: number, one: string, many: string): string {
-  return `${count} ${count === 1 ? one : many}`;
+export function counted(number: number, one: string, many: string): string {
+  return `${count(number)} ${number === 1 ? one : many}`;
 }

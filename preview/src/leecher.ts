@@ -1,15 +1,16 @@
 /** The page that fetches a file: paste or follow a link → it is found, downloaded, checked, shown and saved. */
 
-import { Client, type Content } from "../../peer/browser/src/index.ts";
-import { element, namedMediators, setText, settle } from "./dom.ts";
+import { Client, type Content, registerStreaming, streamURL } from "../../peer/browser/src/index.ts";
+import { element, namedMediators, namedStorage, setText, settle } from "./dom.ts";
 import { explain } from "./explain.ts";
 import * as format from "./format.ts";
 import { MediatorLine } from "./mediatorline.ts";
 import { connected, showPeers } from "./peers.ts";
 import { PieceMap } from "./piecemap.ts";
-import { present, type Shown } from "./present.ts";
+import { kindOf, present, type Shown } from "./present.ts";
 import { Status } from "./status.ts";
 import { drawTimeline } from "./timeline.ts";
+import { playsLater, Watch } from "./watch.ts";
 
 /** How often the running bar of the timeline grows, in ms: often enough to look alive. */
 const tick = 200;
@@ -20,14 +21,18 @@ const field = element("info-dictionary", HTMLTextAreaElement);
 const transfer = element("transfer", HTMLElement);
 const progressBar = element("progress", HTMLProgressElement);
 const result = element("result", HTMLDivElement);
-const saveRow = element("save-row", HTMLParagraphElement);
+const note = element("result-note", HTMLParagraphElement);
+const remove = element("remove", HTMLButtonElement);
 const save = element("save", HTMLAnchorElement);
 const timeline = element("timeline", HTMLTableElement);
 const pieces = new PieceMap(element("pieces", HTMLCanvasElement));
 const status = new Status();
 
 const mediators = namedMediators();
-const client = new Client(mediators === undefined ? {} : { mediators });
+const client = new Client({ ...(mediators !== undefined && { mediators }), ...namedStorage() });
+/** Resolves where films and sounds can be played while they come; rejects with the reason why not. */
+const streaming = registerStreaming("sw.js");
+streaming.catch(() => {}); // told to who fetches a film or a sound
 const mediator = new MediatorLine(client, () => render());
 
 /** The content that the page shows. */
@@ -36,6 +41,14 @@ let content: Content | null = null;
 let refused: unknown = null;
 /** What shows the complete content, or null. */
 let shown: Shown | null = null;
+/** The complete content, or null. */
+let whole: Blob | null = null;
+/** What plays the content while it comes, and afterwards, or null. */
+let watch: Watch | null = null;
+/** Pieces that were here already when the content began. */
+let resumed = 0;
+/** The content was taken away on the visitor's wish, and nothing else is fetched yet. */
+let removed = false;
 let ticking: ReturnType<typeof setInterval> | undefined;
 
 /** Fetches what the text names, a link or an info dictionary, in place of what was fetched before. */
@@ -51,6 +64,8 @@ function fetchFile(text: string): void {
     wanted.done.then((blob) => {
       if (content === wanted) void finish(wanted, blob);
     }, update);
+    const kind = kindOf(wanted.info?.content_type ?? "");
+    if (kind === "video" || kind === "audio") void play(wanted, kind);
     // So that the address can be passed on, and a reload goes on with it.
     history.replaceState(null, "", `#${wanted.fragment() ?? ""}`);
     ticking = setInterval(update, tick);
@@ -63,30 +78,85 @@ function fetchFile(text: string): void {
 /** Leaves what was fetched, and frees what it held. */
 function clear(): void {
   clearInterval(ticking);
+  unwatch();
   content?.stop();
   content = null;
   refused = null;
+  resumed = 0;
+  removed = false;
+  whole = null;
   shown?.clear();
   shown = null;
   result.replaceChildren();
   result.hidden = true;
-  saveRow.hidden = true;
+  note.hidden = true;
+  save.hidden = true;
   URL.revokeObjectURL(save.href);
   save.removeAttribute("href");
+}
+
+/** Leaves what was fetched for good: nothing of it stays in this browser. */
+function discard(): void {
+  unwatch(); // it reads until then
+  content?.discard();
+  clear();
+  removed = true;
+  // Or a reload would fetch it again.
+  history.replaceState(null, "", location.pathname + location.search);
+  field.value = "";
+  field.focus();
+  render();
+}
+
+/** Plays a film or a sound as it comes, where the browser can. */
+async function play(wanted: Content, kind: "video" | "audio"): Promise<void> {
+  try {
+    await streaming;
+    if (content !== wanted || wanted.state === "failed") return;
+    watch = new Watch(kind, streamURL(wanted), wanted.name, () => {
+      // What stands in the way may be gone when all of it is here; present says so where it is not.
+      unwatch();
+      if (whole !== null) void show(wanted, whole);
+      else if (wanted.state !== "failed") say("It does not play yet. It is shown when all of it is here.");
+    });
+    result.replaceChildren(watch.node);
+    result.hidden = false;
+    watch.update(wanted.state);
+  } catch (error) {
+    if (content === wanted && wanted.state !== "complete") say(playsLater(kind, isSecureContext, (error as Error).message));
+  }
+}
+
+function unwatch(): void {
+  watch?.clear();
+  watch = null;
+}
+
+/** Says something about what is shown, or is not. */
+function say(text: string): void {
+  setText(note, text);
+  note.hidden = false;
 }
 
 /** Offers the complete content for saving, and shows it where that can be done safely. */
 async function finish(wanted: Content, blob: Blob): Promise<void> {
   clearInterval(ticking);
+  whole = blob;
   // Saved, never opened: whatever the content is, this type is no document.
   save.href = URL.createObjectURL(blob.slice(0, blob.size, "application/octet-stream"));
   save.download = wanted.name || "download";
   setText(save, `Save ${wanted.name || "the file"}`);
-  saveRow.hidden = false;
+  save.hidden = false;
   render();
+  if (watch === null) await show(wanted, blob);
+}
+
+/** Shows the complete content. */
+async function show(wanted: Content, blob: Blob): Promise<void> {
   const made = await present(blob, wanted.info?.content_type ?? "", wanted.name);
   if (content !== wanted) return made.clear();
   shown = made;
+  note.hidden = true;
   result.replaceChildren(...(made.node === null ? [] : [made.node]));
   result.hidden = made.node === null;
 }
@@ -97,6 +167,9 @@ function render(): void {
   transfer.hidden = content === null;
   if (content === null) return;
   const { progress, peers, info } = content;
+  // What is verified and did not come from anybody was here before.
+  if (resumed === 0 && progress.bytes > progress.received) resumed = progress.verified;
+  watch?.update(content.state);
   setText(element("file-title", HTMLHeadingElement), content.name || "A file without a name");
   setText(
     element("file-meta", HTMLParagraphElement),
@@ -105,6 +178,7 @@ function render(): void {
   const complete = content.state === "complete";
   progressBar.value = complete ? 1 : progress.total === 0 ? 0 : progress.bytes / progress.total;
   pieces.show(progress);
+  setText(remove, complete ? "Remove from this browser" : "Stop and remove");
   setText(element("received", HTMLElement), format.bytes(progress.bytes));
   setText(element("speed", HTMLElement), format.speed(complete ? averageSpeed(content) : progress.receiveSpeed));
   setText(element("speed-label", HTMLElement), complete ? "Average speed" : "Speed");
@@ -119,7 +193,7 @@ function render(): void {
 /** Bytes per second, from the first connection to the last piece. */
 function averageSpeed({ progress, timeline }: Content): number {
   const { channel_open: from, complete: to } = timeline;
-  return from === undefined || to === undefined ? 0 : (1000 * progress.total) / Math.max(1, to - from);
+  return from === undefined || to === undefined ? 0 : (1000 * progress.received) / Math.max(1, to - from);
 }
 
 function took({ timeline: { started, complete } }: Content): string {
@@ -141,17 +215,24 @@ function renderStatus(): void {
   switch (content?.state) {
     case "searching":
       if (trouble !== null) return status.show("searching", trouble, mediator.advice, true);
+      if (resumed > 0) return status.show("searching", "Looking for somebody who has the rest", goingOn(content));
       return status.show("searching", "Looking for somebody who has it", "If nobody has it right now, this goes on as soon as somebody does.");
     case "connecting":
-      return status.show("connecting", "Found somebody", "Connecting to them directly…");
+      return status.show("connecting", "Found somebody", resumed > 0 ? goingOn(content) : "Connecting to them directly…");
     case "downloading":
-      return status.show("downloading", "Downloading", `From ${people}, every piece checked as it comes.`);
+      return status.show("downloading", "Downloading", `${resumed > 0 ? `${goingOn(content)} ` : ""}From ${people}, every piece checked as it comes.`);
     case "complete":
       return status.show("complete", "Complete", "Every piece was checked. While this page is open, you pass the file on to others.");
     default:
       if (trouble !== null) return status.show("idle", trouble, mediator.advice, true);
+      if (removed) return status.show("idle", "Removed", "Nothing of the file is left in this browser. Whatever you saved stays where you saved it.");
       return status.show("idle", "Ready", "Paste a link above, then press Fetch.");
   }
+}
+
+/** What an earlier visit left, in a sentence. */
+function goingOn({ progress }: Content): string {
+  return `Going on with ${format.count(resumed)} of ${format.count(progress.pieces)} pieces that were here already.`;
 }
 
 element("form", HTMLFormElement).addEventListener("submit", (event) => {
@@ -164,6 +245,8 @@ field.addEventListener("keydown", (event) => {
   event.preventDefault();
   fetchFile(field.value);
 });
+
+remove.addEventListener("click", discard);
 
 /** Follows the link in the page's own address, if there is one. */
 function follow(): void {

@@ -22,7 +22,8 @@ export function showPeers(list: HTMLUListElement, peers: readonly PeerStatus[], 
     if (name === undefined || state === undefined) return;
     setText(name, `peer ${peer.id.slice(0, 8)}`);
     const rtt = peer.rtt === undefined ? "" : ` · ${format.duration(peer.rtt)} away`;
-    setText(state, peer.state === "connecting" ? "connecting" : `${format.bytes(peer[direction])} ${direction}${rtt}`);
+    const rate = direction === "received" && peer.rate > 0 ? ` at up to ${format.speed(peer.rate)}` : "";
+    setText(state, peer.state === "connecting" ? "connecting" : `${format.bytes(peer[direction])} ${direction}${rate}${rtt}`);
   });
 }
 

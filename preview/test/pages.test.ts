@@ -7,6 +7,7 @@ import * as format from "../src/format.ts";
 import { filled, layout } from "../src/piecemap.ts";
 import { kindOf, textOf } from "../src/present.ts";
 import { stepsOf } from "../src/timeline.ts";
+import { caption, playsLater } from "../src/watch.ts";
 
 test("lengths, speeds and times are short and never show a thousand", () => {
   assert.deepEqual(
@@ -78,4 +79,25 @@ test("an error is explained by its code, or else in its own words", () => {
   assert.equal(explain(coded("no_such_code", "the moon is full")).advice, "the moon is full (no_such_code)");
   assert.equal(explain(new Error("the moon is full")).advice, "the moon is full");
   assert.equal(explain("nonsense").advice, "nonsense");
+});
+
+test("the line under a film says what it waits for", () => {
+  const moment = { kind: "video", state: "downloading", known: true, waiting: false } as const;
+  assert.match(caption(moment), /^You can watch .* jump to any place/);
+  assert.match(caption({ ...moment, kind: "audio" }), /^You can listen/);
+  assert.match(caption({ ...moment, known: false, waiting: true }), /as soon as the beginning/);
+  assert.match(caption({ ...moment, waiting: true }), /^Waiting for this part/);
+  for (const state of ["searching", "connecting"] as const) {
+    assert.match(caption({ ...moment, state, waiting: true }), /^Waiting for somebody/);
+  }
+  assert.equal(caption({ ...moment, state: "complete", waiting: true }), "All of it is here.");
+});
+
+test("a page that cannot stream says why, and what comes then", () => {
+  assert.match(playsLater("video", false, "no secure context"), /^You can watch when all of it is here: .*https.*\.$/);
+  assert.match(playsLater("audio", true, "no service workers"), /^You can listen when all of it is here: no service workers\.$/);
+});
+
+test("large counts are easy to read", () => {
+  assert.deepEqual([format.count(7), format.count(1024), format.counted(1234, "piece", "pieces")], ["7", "1,024", "1,234 pieces"]);
 });

@@ -212,8 +212,9 @@ export async function open(t, { browser, name, downloads }, address) {
   t.opened.push(opened);
   const wrong = [];
   page.on("pageerror", ({ message }) => {
-    // Firefox reports a WebSocket or a peer that does not connect like an error of a script.
-    if (!/^(Firefox can’t establish a connection|The connection to wss?:|WebRTC: ICE failed)/.test(message)) wrong.push(message);
+    // Firefox reports like an error of a script a WebSocket or a peer that does not connect, and a
+    // film that leaves a service worker's response for another place.
+    if (!/^(Firefox can’t establish a connection|The connection to wss?:|WebRTC: ICE failed|Failed to load ‘’\. A ServiceWorker intercepted)/.test(message)) wrong.push(message);
   });
   t.after(async () => {
     await page.close();
