@@ -5,7 +5,7 @@ import { element, namedMediators, namedStorage, setText, settle } from "./dom.ts
 import { explain } from "./explain.ts";
 import * as format from "./format.ts";
 import { MediatorLine } from "./mediatorline.ts";
-import { connected, showPeers } from "./peers.ts";
+import { connected, PeerList } from "./peers.ts";
 import { PieceMap } from "./piecemap.ts";
 import { kindOf, present, type Shown } from "./present.ts";
 import { Status } from "./status.ts";
@@ -26,6 +26,7 @@ const remove = element("remove", HTMLButtonElement);
 const save = element("save", HTMLAnchorElement);
 const timeline = element("timeline", HTMLTableElement);
 const pieces = new PieceMap(element("pieces", HTMLCanvasElement));
+const peerList = new PeerList(element("peer-list", HTMLUListElement), "received");
 const status = new Status();
 
 const mediators = namedMediators();
@@ -186,7 +187,7 @@ function render(): void {
   setText(element("left", HTMLElement), complete ? took(content) : timeLeft(content));
   element("legend", HTMLUListElement).hidden = complete;
   setText(element("peers", HTMLElement), String(connected(peers)));
-  showPeers(element("peer-list", HTMLUListElement), peers, "received");
+  peerList.show(peers, performance.now());
   drawTimeline(timeline.tBodies[0] ?? timeline.createTBody(), content.timeline, performance.now());
 }
 

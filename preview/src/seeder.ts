@@ -5,7 +5,7 @@ import { copyButton, element, namedMediators, setText, settle } from "./dom.ts";
 import { explain } from "./explain.ts";
 import * as format from "./format.ts";
 import { MediatorLine } from "./mediatorline.ts";
-import { connected, showPeers } from "./peers.ts";
+import { connected, PeerList } from "./peers.ts";
 import { Status } from "./status.ts";
 
 /** How often the figures are brought up to date where no event does it, in ms. */
@@ -21,6 +21,7 @@ const shared = element("shared", HTMLElement);
 const link = element("share-link", HTMLAnchorElement);
 const dictionary = element("info-dictionary", HTMLTextAreaElement);
 const saveDictionary = element("save-dictionary", HTMLAnchorElement);
+const peerList = new PeerList(element("peer-list", HTMLUListElement), "sent");
 const status = new Status();
 
 const mediators = namedMediators();
@@ -92,7 +93,7 @@ function render(): void {
   setText(element("peers", HTMLElement), String(connected(peers)));
   setText(element("sent", HTMLElement), format.bytes(progress.sent));
   setText(element("speed", HTMLElement), format.speed(progress.sendSpeed));
-  showPeers(element("peer-list", HTMLUListElement), peers, "sent");
+  peerList.show(peers, performance.now());
 }
 
 function renderStatus(): void {

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import type { Timeline } from "../../peer/browser/src/index.ts";
 import { explain } from "../src/explain.ts";
 import * as format from "../src/format.ts";
+import { Speeds } from "../src/peers.ts";
 import { filled, layout } from "../src/piecemap.ts";
 import { kindOf, textOf } from "../src/present.ts";
 import { stepsOf } from "../src/timeline.ts";
@@ -100,4 +101,15 @@ test("a page that cannot stream says why, and what comes then", () => {
 
 test("large counts are easy to read", () => {
   assert.deepEqual([format.count(7), format.count(1024), format.counted(1234, "piece", "pieces")], ["7", "1,024", "1,234 pieces"]);
+});
+
+test("speeds are measured over two seconds, each on its own", () => {
+  const speeds = new Speeds();
+  const at = (now: number, counts: Record<string, number>): unknown => Object.fromEntries(speeds.of(new Map(Object.entries(counts)), now));
+  assert.deepEqual(at(1000, { a: 500 }), { a: 0 });
+  assert.deepEqual(at(2000, { a: 900, b: 0 }), { a: 0, b: 0 });
+  assert.deepEqual(at(3000, { a: 4500, b: 10 }), { a: 2000, b: 0 });
+  assert.deepEqual(at(4500, { a: 9000, b: 10 }), { a: 2000, b: 4 });
+  assert.deepEqual(at(5000, { b: 10 }), { b: 4 });
+  assert.deepEqual(at(9000, { a: 9000 }), { a: 0 });
 });
