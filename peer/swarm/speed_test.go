@@ -25,7 +25,7 @@ func (w *world) speed(bound time.Duration, n *node) float64 {
 func TestSeedersTogether(t *testing.T) {
 	for _, pieceLength := range []int64{64 * kib, mib} {
 		t.Run(fmt.Sprint(pieceLength), func(t *testing.T) {
-			w := newWorld(t, 1, 32*mib, pieceLength)
+			w := newWorld(t, 1, 16*mib, pieceLength)
 			leecher := w.leecher()
 			for range 4 {
 				seeder := w.seeder()

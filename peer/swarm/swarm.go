@@ -70,7 +70,7 @@ type Swarm struct {
 	peers   map[ident.PeerID]*remote
 	order   []*remote             // the peers in the order in which they came: for determinism
 	banned  map[ident.PeerID]bool // bounded by maxBanned
-	open    map[uint32]*openPiece // pieces that are being fetched, by index; bounded by OpenBytes
+	open    map[uint32]*openPiece // pieces that are being fetched, by index; bounded by OpenBytes, and what readers waited for
 	opened  []*openPiece          // the same, oldest first
 	solo    map[int]bool          // pieces that failed with several senders: fetch from one only
 	picker  *picker               // the other missing pieces

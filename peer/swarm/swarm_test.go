@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -634,71 +633,4 @@ func TestLeaveSaysGoodbye(t *testing.T) {
 	w.connect(leecher, w.seeder())
 	w.run(time.Minute)
 	w.done(leecher)
-}
-
-func TestManyPeersWithChurnAndLiars(t *testing.T) {
-	for seed := range uint64(5) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			w := newWorld(t, seed, 40*64*kib+77, 64*kib)
-			seeder := w.seeder()
-			for range 3 {
-				w.liar()
-			}
-			var leechers []*node
-			for range 12 {
-				leechers = append(leechers, w.leecher())
-			}
-			w.mesh()
-			faults := rand.New(rand.NewPCG(seed, 99))
-			for range 20 { // links break and come back
-				w.run(50 * time.Millisecond)
-				a, b := leechers[faults.IntN(len(leechers))], leechers[faults.IntN(len(leechers))]
-				if a != b && !a.line(b).gone {
-					w.disconnect(a, b)
-				}
-			}
-			w.run(10 * time.Minute)
-			for _, leecher := range leechers {
-				w.done(leecher)
-				if leecher.banned[seeder.id] {
-					t.Errorf("%v banned the honest seeder", leecher)
-				}
-			}
-		})
-	}
-}
-
-// TestWhateverHappens is a property: whatever order and faults, what a leecher
-// holds at the end is the content or it is not complete.
-func TestWhateverHappens(t *testing.T) {
-	for seed := range uint64(60) {
-		w := newWorld(t, seed, int64(1+rand.New(rand.NewPCG(seed, 3)).IntN(600*kib)), 16*kib<<(seed%4))
-		leecher, honest := w.leecher(), w.seeder()
-		faulty := w.seeder()
-		faults := rand.New(rand.NewPCG(seed, 7))
-		faulty.reply = func(load Load) []wire.Frame {
-			piece := faulty.truth(w, load)
-			switch faults.IntN(6) {
-			case 0:
-				piece.Data[faults.IntN(len(piece.Data))] ^= 1
-			case 1:
-				piece.Begin += uint32(faults.IntN(3)) * 16 * kib
-			case 2:
-				piece.Data = piece.Data[:faults.IntN(len(piece.Data)+1)]
-			case 3:
-				return nil
-			case 4:
-				return []wire.Frame{wire.Reject{Number: load.Number, Block: load.Block}}
-			}
-			return []wire.Frame{piece}
-		}
-		w.connect(leecher, faulty)
-		w.run(time.Duration(faults.IntN(300)) * time.Millisecond)
-		w.connect(leecher, honest)
-		w.run(30 * time.Minute)
-		w.done(leecher)
-		if leecher.banned[honest.id] {
-			t.Fatalf("seed %d: the honest peer was banned", seed)
-		}
-	}
 }

@@ -162,14 +162,19 @@ func (w *world) add(info content.Info, have *wire.Bits) *node {
 // join adds a node whose swarm has this config. What it has is the content's.
 func (w *world) join(config Config) *node {
 	n := &node{
-		store: make([]byte, len(w.data)), maxFrame: 64 * kib, slots: defaultSlots,
+		maxFrame: 64 * kib, slots: defaultSlots,
 		lines: map[ident.PeerID]*line{}, banned: map[ident.PeerID]bool{}, broken: map[ident.PeerID]error{},
 		spoilt: map[ident.PeerID]int{}, went: map[uint32]went{},
 	}
 	binary.BigEndian.PutUint32(n.id[16:], uint32(len(w.order)+1))
-	for piece := range w.info.Geometry().Pieces() {
-		if config.Have != nil && config.Have.Has(piece) {
-			copy(w.piece(n.store, piece), w.piece(w.data, piece))
+	if config.Have != nil && config.Have.All() {
+		n.store = w.data // nothing will be written to it
+	} else {
+		n.store = make([]byte, len(w.data))
+		for piece := range w.info.Geometry().Pieces() {
+			if config.Have != nil && config.Have.Has(piece) {
+				copy(w.piece(n.store, piece), w.piece(w.data, piece))
+			}
 		}
 	}
 	config.Number = wire.Number(len(w.order) + 100)
@@ -336,7 +341,8 @@ func (w *world) deliver(l *line, epoch int, encoded []byte) {
 	wrong := false
 	if piece, is := frame.(wire.Piece); is {
 		l.brought += int64(len(piece.Data))
-		wrong = int(piece.Piece) < w.info.Geometry().Pieces() && to.swarm.checkBlock(piece.Block()) == nil &&
+		lies := l.from.reply != nil || l.from.data != nil
+		wrong = lies && int(piece.Piece) < w.info.Geometry().Pieces() && to.swarm.checkBlock(piece.Block()) == nil &&
 			!bytes.Equal(piece.Data, w.block(w.data, piece.Block()))
 	}
 	to.swarm.Received(l.from.id, frame, w.now)
