@@ -118,7 +118,7 @@ async function play(wanted: Content, kind: "video" | "audio"): Promise<void> {
       // What stands in the way may be gone when all of it is here; present says so where it is not.
       unwatch();
       if (whole !== null) void show(wanted, whole);
-      else if (wanted.state !== "failed") say("It does not play yet. It is shown when all of it is here.");
+      else if (wanted.state !== "failed") say("This does not play while it downloads. It is shown when all of it is here.");
     });
     result.replaceChildren(watch.node);
     result.hidden = false;
@@ -129,8 +129,10 @@ async function play(wanted: Content, kind: "video" | "audio"): Promise<void> {
 }
 
 function unwatch(): void {
-  watch?.clear();
+  if (watch === null) return;
+  watch.clear();
   watch = null;
+  result.hidden = true;
 }
 
 /** Says something about what is shown, or is not. */
