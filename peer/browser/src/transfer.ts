@@ -36,6 +36,7 @@ import type { Store } from "./store.ts";
 import { Readers } from "./reader.ts";
 import { Asking, Known, Review } from "./seek.ts";
 import { type Action, Swarm, type SwarmPeer } from "./swarm.ts";
+import { Passing } from "./uplink.ts";
 import { type Bits, type Block, type Frame, Reason, reasonText } from "./wire.ts";
 
 /** What a transfer needs of the client. */
@@ -90,6 +91,7 @@ class Deferred<T> {
 export class Transfer implements Content, Exchange {
   readonly ready: Promise<InfoDictionary>;
   readonly done: Promise<Blob>;
+  readonly passing = new Passing();
   readonly #host: TransferHost;
   readonly #events: Emitter<ContentEvents>;
   readonly #ready = new Deferred<InfoDictionary>();

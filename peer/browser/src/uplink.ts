@@ -8,22 +8,67 @@ import { type Bucket, bucketOf } from "./bucket.ts";
 import type { Bytes } from "./bytes.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import { HighWater } from "./rtc.ts";
-import { type Block, type Frame, MaxRequests, sameBlock } from "./wire.ts";
+import type { PeerID } from "./ident.ts";
+import { type Block, type Frame, MaxBlock, MaxRequests, sameBlock } from "./wire.ts";
 
-/** How many bytes a peer is sent before the next one has its turn: few enough that nobody waits for long. */
-const turn = 256 << 10;
+/**
+ * How many bytes a peer is sent before the next one has its turn: few enough that nobody
+ * waits for long. Under a limit, turns are a block.
+ */
+const turnBytes = 256 << 10;
 
 /** What is read before it is a peer's turn, in bytes: while one block is sent, the next ones are there. */
 const readAhead = 256 << 10;
 
+/**
+ * How long a piece counts at least as being passed on, in ms: twice what a peer needs to
+ * verify it and to tell others, 100 ms away.
+ */
+const passOn = 500;
+
+/** Bounds what is remembered of that time, in pieces: at 64 KiB apiece, 500 MB/s. */
+const maxPassing = 4096;
+
+/** Remembers to whom the pieces of a content went lately. Times are ms of one clock. */
+export class Passing {
+  #since = Number.NEGATIVE_INFINITY; // when #now began
+  #now = new Map<number, PeerID>(); // by piece: who was last sent something of it; bounded by maxPassing
+  #before = new Map<number, PeerID>(); // the same, of the time before that
+
+  /** Says that a peer is sent something of the piece. */
+  note(piece: number, to: PeerID, now: number): void {
+    this.#turnOver(now);
+    if (this.#now.size < maxPassing) this.#now.set(piece, to);
+  }
+
+  /** Whether another peer was the last that was sent something of the piece, a moment ago. */
+  elsewhere(piece: number, than: PeerID, now: number): boolean {
+    this.#turnOver(now);
+    const last = this.#now.get(piece) ?? this.#before.get(piece);
+    return last !== undefined && last !== than;
+  }
+
+  /** Forgets what is too old. */
+  #turnOver(now: number): void {
+    const age = now - this.#since;
+    if (age < passOn) return;
+    this.#before = age < 2 * passOn ? this.#now : new Map();
+    this.#now = new Map();
+    this.#since = now;
+  }
+}
+
 /** What an uploader needs of a content. */
 export interface Source {
+  readonly passing: Passing;
   /** Reads a block to be sent; rejects where it cannot be read. */
   read(block: Block): Promise<Bytes>;
 }
 
 /** What an uploader needs of a peer's connection. */
 export interface Channel<S extends Source> {
+  /** The peer's. */
+  readonly id: PeerID;
   /** Bytes that were sent and have not left. */
   readonly buffered: number;
   send(frame: Frame): void;
@@ -47,14 +92,18 @@ export class Uplink {
   readonly clock: Clock;
   readonly peerLimit: number;
   readonly all: Bucket | null;
+  /** Bytes that a turn has. */
+  readonly turn: number;
   readonly #slots: number;
   #used = 0;
   readonly #line: { turn(): Promise<void> }[] = []; // in the order in which they came; as many as there are peers at most
 
   constructor({ clock, slots, limit, peerLimit }: UplinkConfig) {
     this.clock = clock;
-    this.#slots = slots;
     this.all = bucketOf(limit);
+    // What a limit lets through goes to one after the other: who is sent what is decided as late as can be.
+    this.#slots = limit > 0 ? 1 : slots;
+    this.turn = limit > 0 ? MaxBlock : turnBytes;
     this.peerLimit = peerLimit;
   }
 
@@ -84,7 +133,6 @@ interface Upload<S> {
   readonly block: Block;
   reading: boolean;
   data: Bytes | null | undefined; // undefined: not read yet; null: it cannot be
-  paid: boolean; // it is counted by the limits
 }
 
 /** What one peer waits for. */
@@ -95,7 +143,9 @@ export class Uploader<S extends Source> {
   #queue: Upload<S>[] = []; // in the order in which they were asked for; at most MaxRequests
   #waiting = false; // for a slot, or has one
   #closed = false;
-  #wake: () => void = () => {};
+  #notBefore = 0; // the peer's own limit lets nothing through before
+  #resting: Cancel | null = null; // until then
+  #wake: () => void = () => {}; // ends a sleep
 
   constructor(uplink: Uplink, channel: Channel<S>) {
     this.#uplink = uplink;
@@ -106,7 +156,7 @@ export class Uploader<S extends Source> {
   /** Serves a request when its turn comes; false where too many wait. */
   add(source: S, number: number, block: Block): boolean {
     if (this.#closed || this.#queue.length >= MaxRequests) return false;
-    this.#queue.push({ source, number, block, reading: false, data: undefined, paid: false });
+    this.#queue.push({ source, number, block, reading: false, data: undefined });
     this.go();
     return true;
   }
@@ -129,27 +179,33 @@ export class Uploader<S extends Source> {
   close(): void {
     this.#closed = true;
     this.#queue = [];
+    this.#resting?.();
     this.#wake();
   }
 
   /** Goes on where it can: to be called when there is room in the channel again, too. */
   go(): void {
     this.#readAhead();
-    if (this.#waiting || !this.#ready) return;
+    if (this.#waiting || this.#next === undefined || this.#rests) return;
     this.#waiting = true;
     this.#uplink.enter(this);
   }
 
-  /** Sends what is waited for, up to a turn's worth. Not while the channel is full: a peer that takes nothing must not keep others waiting. */
+  /**
+   * Sends what is waited for, up to a turn's worth. Not while the channel is full: a peer
+   * that takes nothing must not keep others waiting.
+   */
   async turn(): Promise<void> {
-    for (let sent = 0; sent < turn && this.#ready; ) {
-      const upload = this.#queue[0] as Upload<S>;
-      const wait = this.#pay(upload);
+    const { all, clock, turn } = this.#uplink;
+    for (let sent = 0; sent < turn && !this.#rests; ) {
+      const upload = this.#next;
+      if (upload === undefined) break;
+      const wait = all?.take(upload.block.length, clock.now()) ?? 0;
       if (wait > 0) {
         await this.#sleep(wait);
         continue; // it may have been taken back
       }
-      this.#queue.shift();
+      this.#queue.splice(this.#queue.indexOf(upload), 1);
       this.#send(upload);
       sent += upload.block.length;
     }
@@ -157,29 +213,64 @@ export class Uploader<S extends Source> {
     this.go();
   }
 
-  /** Whether the first block is there, and may be sent. */
-  get #ready(): boolean {
-    return this.#queue[0]?.data !== undefined && this.#channel.buffered < HighWater;
+  /** What is to be sent next, and can be; undefined where nothing can now. */
+  get #next(): Upload<S> | undefined {
+    if (this.#channel.buffered >= HighWater) return undefined;
+    const next = this.#order()[0];
+    return next?.data === undefined ? undefined : next;
+  }
+
+  /**
+   * The first of what is waited for, as much as is read ahead. The oldest comes first, but
+   * what went to another peer a moment ago comes after everything else: it can soon be had
+   * from there, and whoever hears that takes its request back. So a crowd gets different pieces from a
+   * seeder, and not all the same.
+   */
+  #order(): Upload<S>[] {
+    const now = this.#uplink.clock.now();
+    const first: Upload<S>[] = [];
+    const later: Upload<S>[] = [];
+    let ahead = 0;
+    for (const upload of this.#queue) {
+      if (upload.source.passing.elsewhere(upload.block.piece, this.#channel.id, now)) {
+        later.push(upload);
+        continue;
+      }
+      if (ahead >= readAhead) return first;
+      ahead += upload.block.length;
+      first.push(upload);
+    }
+    for (const upload of later) {
+      if (ahead >= readAhead) break;
+      ahead += upload.block.length;
+      first.push(upload);
+    }
+    return first;
   }
 
   #send({ source, number, block, data }: Upload<S>): void {
     if (data === null || data === undefined) return this.#channel.send({ type: "reject", number, ...block });
+    const now = this.#uplink.clock.now();
+    source.passing.note(block.piece, this.#channel.id, now);
+    this.#notBefore = now + (this.#own?.reserve(data.length, now) ?? 0);
     this.#channel.send({ type: "piece", number, piece: block.piece, begin: block.begin, data });
     this.#channel.served(source, data.length);
   }
 
-  /** Counts the block, and returns how long to wait with it, in ms. */
-  #pay(upload: Upload<S>): number {
-    if (upload.paid) return 0;
-    upload.paid = true;
-    const now = this.#uplink.clock.now();
-    const { length } = upload.block;
-    return Math.max(this.#own?.reserve(length, now) ?? 0, this.#uplink.all?.reserve(length, now) ?? 0);
+  /** Whether the peer's own limit lets nothing through now; then it goes on by itself. */
+  get #rests(): boolean {
+    const wait = this.#notBefore - this.#uplink.clock.now();
+    if (wait <= 0) return false;
+    this.#resting ??= this.#uplink.clock.after(wait, () => {
+      this.#resting = null;
+      this.go();
+    });
+    return true;
   }
 
   #sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const cancel: Cancel = this.#uplink.clock.after(ms, resolve);
+      const cancel = this.#uplink.clock.after(ms, resolve);
       this.#wake = () => {
         cancel();
         resolve();
@@ -187,23 +278,16 @@ export class Uploader<S extends Source> {
     });
   }
 
-  /** Reads the first blocks of the queue, several at a time. */
+  /** Reads what is to be sent first, several blocks at a time. */
   #readAhead(): void {
-    let ahead = 0;
-    for (const upload of this.#queue) {
-      if (ahead >= readAhead) return;
-      ahead += upload.block.length;
+    for (const upload of this.#order()) {
       if (upload.reading) continue;
       upload.reading = true;
-      upload.source.read(upload.block).then(
-        (data) => this.#read(upload, data),
-        () => this.#read(upload, null),
-      );
+      const read = (data: Bytes | null): void => {
+        upload.data = data;
+        this.go();
+      };
+      upload.source.read(upload.block).then(read, () => read(null));
     }
-  }
-
-  #read(upload: Upload<S>, data: Bytes | null): void {
-    upload.data = data;
-    if (this.#queue[0] === upload) this.go();
   }
 }

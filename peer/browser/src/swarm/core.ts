@@ -77,7 +77,7 @@ export class Core {
 
   readonly peers = new Map<PeerID, Remote>(); // in the order in which they came: for determinism
   readonly banned = new Set<PeerID>(); // bounded by maxBanned
-  readonly open = new Map<number, OpenPiece>(); // pieces that are being fetched, by index, oldest first; bounded by openBytes
+  readonly open = new Map<number, OpenPiece>(); // pieces that are being fetched, by index, oldest first; bounded by openBytes, and what readers waited for
   readonly solo = new Set<number>(); // pieces that failed with several senders: fetch from one only
   readonly picker: Picker; // the other missing pieces
   urgent: readonly Range[] = []; // what readers wait for, most urgent first
@@ -98,7 +98,7 @@ export class Core {
     const { pieces, proofSpan } = this.geometry;
     this.have = config.have ?? new Bits(pieces);
     this.complete = this.have.all;
-    this.picker = new Picker(this.have, config.random);
+    this.picker = new Picker(this.have, this.geometry.pieceLength, config.random);
     if (!hasPieceHashes(config.info)) {
       for (let index = 0; index < pieces; index += proofSpan) this.spans.push({ index, from: null });
     } else if (!this.complete) {

@@ -55,10 +55,16 @@ function allowed(core: Core, now: number, bytes: number): boolean {
 /** What the peer is to be asked next; null if there is nothing. */
 function nextFor(core: Core, r: Remote): Ask | null {
   const length = blockLength(r.maxFrame);
-  const of = urgentFor(core, r) ?? pieceFor(core, r);
+  let of = urgentFor(core, r);
+  if (of === null) {
+    const waited = head(core);
+    const again = waited === null ? null : duplicate(core, r, length, waited);
+    if (again !== null) return again;
+    of = pieceFor(core, r);
+  }
   const block = of?.next(length);
   if (of !== null && block) return { of, block };
-  return duplicateFor(core, r, length);
+  return core.picker.empty ? duplicate(core, r, length, null) : null;
 }
 
 /** A piece that a reader waits for. */
@@ -146,32 +152,28 @@ function makeRoom(core: Core, r: Remote): boolean {
   return false;
 }
 
-/**
- * The endgame: where nothing is left that nobody was asked for, and for what a reader waits
- * for first, a peer is asked for what another one owes and would need much longer for. Whoever is
- * second is sent a cancel.
- */
-function duplicateFor(core: Core, r: Remote, length: number): Ask | null {
-  if (core.picker.empty) return duplicate(core, r, length, null);
-  const [urgent] = core.urgent;
-  for (let index = urgent?.first ?? 0; index < (urgent?.end ?? 0); index++) {
-    const p = core.open.get(index);
-    if (p !== undefined) return duplicate(core, r, length, p);
+/** The piece that a reader waits for right now, if it is on its way. */
+function head(core: Core): OpenPiece | null {
+  const [first] = core.urgent;
+  if (first === undefined) return null;
+  for (let index = first.first; index < first.end; index++) {
+    if (!core.have.has(index)) return core.open.get(index) ?? null;
   }
   return null;
 }
 
 /**
- * The block that would come last of all that others owe, of the piece or of any, if this peer
- * would send it much earlier. Rates are only estimates, so of a peer that has not stalled
- * no more than one block at a time is asked for twice.
+ * For the endgame, where nothing is left that nobody was asked for (of is null then), and for
+ * the piece that a reader waits for: the block that would come last of all that others owe, if
+ * this peer would send it much earlier; whoever is second is sent a cancel. Rates are only
+ * estimates, so in the endgame no more than one block at a time is asked for twice, where no peer has stalled.
  */
 function duplicate(core: Core, r: Remote, length: number, of: OpenPiece | null): Ask | null {
   if (r.silent) return null;
   let best: Ask | null = null;
   let latest = 2 * r.pace.takes(r.inFlight + length) + jitter;
   for (const other of core.peers.values()) {
-    if (other === r || other.waits === 0 || (!other.stalled && r.inFlight > 0)) continue;
+    if (other === r || other.waits === 0 || (of === null && !other.stalled && r.inFlight > 0)) continue;
     // Of one that stalled, at least: longer than everybody who has not.
     const eta = other.stalled ? core.patience : other.pace.takes(other.inFlight);
     if (eta <= latest) continue;
@@ -192,6 +194,27 @@ function lastOwed(r: Remote, owner: Remote, length: number, of: OpenPiece | null
     if (block !== null) return { of: p, block };
   }
   return null;
+}
+
+/**
+ * Asks a peer that says it has a piece for what peers that have everything owe of it, where
+ * those would not be sooner: what others can send is not fetched from them, so that they are left
+ * free for what only they have. Otherwise leechers that came together all ask a seeder for
+ * the same pieces, and it sends each of them half as often again as it must.
+ */
+export function handOver(core: Core, r: Remote, piece: number): void {
+  const p = core.open.get(piece);
+  if (p === undefined || p.solo || p.spoilt || r.all || r.silent || r.stalled) return;
+  if (core.picker.empty || core.urgent.some(({ first, end }) => first <= piece && piece < end)) return;
+  const length = core.geometry.pieceSize(piece);
+  for (const other of core.peers.values()) {
+    if (!other.all || other.pace.takes(other.inFlight) < r.pace.takes(r.inFlight + length)) continue;
+    for (const asked of other.asked) {
+      if (asked.of !== p || asked.attempt !== p.attempt || asked.cancelled) continue;
+      core.cancel(other, asked);
+      p.from = r;
+    }
+  }
 }
 
 /**

@@ -11,7 +11,7 @@ const leastBudget = 128 << 10;
  * Added to the round trip, in ms: a busy page or process answers only now and then, and what
  * it sends meanwhile has to have been asked for.
  */
-export const jitter = 100;
+export const jitter = 300;
 
 /** How long a delivery rate counts at least, in ms; then it is forgotten in favour of what came later. */
 const paceWindow = 5_000;

@@ -3,8 +3,17 @@ import type { Bits } from "../wire.ts";
 const notOffered = -1;
 
 /**
+ * Pieces that lie beside each other are fetched in runs of so many bytes, where nothing speaks
+ * for another order: whoever sends them reads them at once, and reading a file in a page costs by the call.
+ */
+const runBytes = 1 << 20;
+
+/** At least so many runs there are, so that leechers who start together have something to exchange. */
+const leastRuns = 32;
+
+/**
  * Offers the pieces that are missing and that nobody fetches, rarest first. They stand in one
- * list, ordered by availability and at random within the same, so that whatever changes is an
+ * list, ordered by availability and at random, in runs, within the same, so that whatever changes is an
  * exchange of a few places: no pass over all pieces. Its swarm owns it.
  */
 export class Picker {
@@ -15,16 +24,23 @@ export class Picker {
   readonly #count: Int32Array; // per piece: how many peers have it (not counting those that have everything)
   readonly #ends: number[]; // #ends[n]: where the pieces in #order with at most n peers end
 
-  /** It offers every piece that is not in have. */
-  constructor(have: Bits, random: () => number) {
+  /** It offers every piece that is not in have; pieceLength in bytes. */
+  constructor(have: Bits, pieceLength: number, random: () => number) {
     this.#random = random;
     this.#order = new Int32Array(have.pieces);
     this.#place = new Int32Array(have.pieces).fill(notOffered);
     this.#count = new Int32Array(have.pieces);
-    for (let piece = 0; piece < have.pieces; piece++) {
-      if (!have.has(piece)) this.#put(piece, this.#length++);
+    const run = Math.max(1, Math.floor(Math.min(runBytes / pieceLength, have.pieces / leastRuns)));
+    const runs = Array.from({ length: Math.ceil(have.pieces / run) }, (_, i) => i * run);
+    for (let i = runs.length - 1; i > 0; i--) {
+      const j = this.#below(i + 1);
+      [runs[i], runs[j]] = [runs[j] as number, runs[i] as number]; // a shuffle
     }
-    for (let i = this.#length - 1; i > 0; i--) this.#swap(i, this.#below(i + 1)); // a shuffle
+    for (const first of runs) {
+      for (let piece = first; piece < Math.min(first + run, have.pieces); piece++) {
+        if (!have.has(piece)) this.#put(piece, this.#length++);
+      }
+    }
     this.#ends = [this.#length];
   }
 

@@ -14,7 +14,7 @@ import {
 } from "../wire.ts";
 import type { Action } from "./actions.ts";
 import { Core, type Range, type SwarmConfig } from "./core.ts";
-import { fill, rejected } from "./fill.ts";
+import { fill, handOver, rejected } from "./fill.ts";
 import { checked, giveUpSpan, gotHashes, serveHashes } from "./hashes.ts";
 import { Remote } from "./remote.ts";
 import { nextTick, tick } from "./tick.ts";
@@ -237,6 +237,7 @@ export class Swarm {
     const { pieces } = core.geometry;
     if (r.has === null || piece >= pieces) return core.breach(r, `it has piece ${piece} of ${pieces}`);
     core.gains(r, piece);
+    handOver(core, r, piece);
     core.partIfDone(r);
   }
 
