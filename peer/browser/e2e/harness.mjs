@@ -185,8 +185,8 @@ const chromiumArguments = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 
-/** A browser; files that it saves are found in its `downloads`. */
-export async function startBrowser(t, name) {
+/** A browser; files that it saves are found in its `downloads`. The preferences are for Firefox. */
+export async function startBrowser(t, name, preferences = {}) {
   const downloads = folder(t);
   const browser = await (name === "chromium"
     ? puppeteer.launch({
@@ -195,7 +195,7 @@ export async function startBrowser(t, name) {
       })
     : puppeteer.launch({
         browser: "firefox", executablePath: "/usr/bin/firefox-esr", headless: true, protocolTimeout: patience,
-        extraPrefsFirefox: { "browser.download.dir": downloads, "browser.download.folderList": 2, "browser.download.useDownloadDir": true },
+        extraPrefsFirefox: { "browser.download.dir": downloads, "browser.download.folderList": 2, "browser.download.useDownloadDir": true, ...preferences },
       }));
   // What a browser says must be read, though nobody wants it: Chromium's WebRTC
   // thread stops for good when it cannot write to a full pipe.
