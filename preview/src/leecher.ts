@@ -31,9 +31,6 @@ const status = new Status();
 
 const mediators = namedMediators();
 const client = new Client({ ...(mediators !== undefined && { mediators }), ...namedStorage() });
-/** Resolves where films and sounds can be played while they come; rejects with the reason why not. */
-const streaming = registerStreaming("sw.js");
-streaming.catch(() => {}); // told to who fetches a film or a sound
 const mediator = new MediatorLine(client, () => render());
 
 /** The content that the page shows. */
@@ -112,7 +109,7 @@ function discard(): void {
 /** Plays a film or a sound as it comes, where the browser can. */
 async function play(wanted: Content, kind: "video" | "audio"): Promise<void> {
   try {
-    await streaming;
+    await registerStreaming("sw.js");
     if (content !== wanted || wanted.state === "failed") return;
     watch = new Watch(kind, streamURL(wanted), wanted.name, () => {
       // What stands in the way may be gone when all of it is here; present says so where it is not.
