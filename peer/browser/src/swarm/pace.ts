@@ -13,6 +13,17 @@ const leastBudget = 128 << 10;
  */
 export const jitter = 300;
 
+/**
+ * The most that may be asked for on account of jitter, in bytes. What is on its way beyond the
+ * bandwidth-delay product only overruns the sockets' buffers: in Chromium, a window of 256 to
+ * 512 KiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
+ * repeated for seconds before it goes as fast.
+ */
+export const calm = 512 << 10;
+
+/** The shortest time over which a rate is measured, in ms: blocks arrive in bunches. */
+const shortest = 20;
+
 /** How long a delivery rate counts at least, in ms; then it is forgotten in favour of what came later. */
 const paceWindow = 5_000;
 
@@ -37,7 +48,7 @@ const leastTime = 0.001;
 /**
  * How fast a peer delivers. The number of bytes to have asked for follows from it: its
  * bandwidth-delay product, twice so that the rate can be seen to grow (as in BBR, Cardwell et
- * al., ACM Queue 14(5), 2016), and what comes in during a jitter. Times are in ms.
+ * al., ACM Queue 14(5), 2016), and what comes in during a jitter, where that is little. Times are in ms.
  */
 export class Pace {
   #delivered = 0; // bytes, ever
@@ -72,7 +83,7 @@ export class Pace {
       this.#best = 0;
       this.#window = now;
     }
-    this.#best = Math.max(this.#best, (1000 * (this.#delivered - before)) / Math.max(took, 1));
+    this.#best = Math.max(this.#best, (1000 * (this.#delivered - before)) / Math.max(took, shortest));
     const rtt = Math.max(took, leastTime);
     if (this.#rtt === 0 || rtt < this.#rtt) this.#rtt = rtt;
   }
@@ -80,7 +91,9 @@ export class Pace {
   /** How many bytes the peer may owe. */
   budget(most: number): number {
     if (this.rate === 0) return Math.min(firstBudget, most);
-    return Math.max(leastBudget, Math.min(most, (this.rate * (2 * this.#rtt + jitter)) / 1000));
+    const product = (2 * this.rate * this.#rtt) / 1000;
+    const slack = (this.rate * jitter) / 1000;
+    return Math.max(leastBudget, Math.min(most, Math.max(product, Math.min(calm, product + slack))));
   }
 
   /** How long the peer may owe a block of that many bytes and send nothing. */

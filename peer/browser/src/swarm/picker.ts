@@ -37,7 +37,8 @@ export class Picker {
       [runs[i], runs[j]] = [runs[j] as number, runs[i] as number]; // a shuffle
     }
     for (const first of runs) {
-      for (let piece = first; piece < Math.min(first + run, have.pieces); piece++) {
+      // The last ones first: whatever is taken, the last of its rarity takes its place.
+      for (let piece = Math.min(first + run, have.pieces) - 1; piece >= first; piece--) {
         if (!have.has(piece)) this.#put(piece, this.#length++);
       }
     }
