@@ -155,8 +155,9 @@ for (const name of e2e.browserNames) {
     await stops[name].stop(page);
     const { progress } = await playing(page, 0);
     assert.ok(progress < 0.6, `it was stopped only when ${progress} was there`);
-    // What comes after this came through another worker.
+    // What is played there came through another worker.
     await e2e.until("the film to play on", () => playing(page, Math.ceil((progress + 0.1) * movie.seconds)));
+    await stops[name].stop(page);
     await page.$eval("#result video", (video, place) => (video.currentTime = place), movie.seconds - 1.5);
     await e2e.until("the film to play from another place", () => playing(page, movie.seconds - 1));
     assert.ok((await page.evaluate(() => workers.size)) >= 2, "one worker did all");
