@@ -189,7 +189,7 @@ describe("speed", () => {
           w.over(40, leecher, seeder);
         }
         const reached = speed(w, minute, leecher) / (12e6 + slow);
-        assert.ok(reached >= 0.85, `${reached} of all uplinks together`);
+        assert.ok(reached >= 0.8, `${reached} of all uplinks together`);
         assert.ok(waste(w, leecher) <= 0.05, `${waste(w, leecher)} of it for nothing`);
       });
     }
@@ -208,7 +208,7 @@ describe("speed", () => {
         owes = Math.max(owes, leecher.swarm.peers()[0]?.owes ?? 0);
       }
       const reached = (1000 * seeder.uploaded) / w.now / up;
-      assert.ok(reached >= 0.95, `${reached} of the uplink`);
+      assert.ok(reached >= 0.9, `${reached} of the uplink`);
       assert.ok(owes <= most + 64 * kib, `${owes} bytes in flight`);
     });
   }
