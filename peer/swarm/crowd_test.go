@@ -29,6 +29,17 @@ func newCrowd(t *testing.T, seed uint64) *crowd {
 	return c
 }
 
+// delay has every frame take so long.
+func (c *crowd) delay(delay time.Duration) {
+	for _, a := range c.order {
+		for _, b := range c.order {
+			if a != b {
+				a.line(b).delay = delay
+			}
+		}
+	}
+}
+
 // bound is the time below which no swarm can do: the seeder has to send everything once, and all
 // uplinks together everything to everybody.
 func (c *crowd) bound() float64 {
@@ -61,15 +72,8 @@ func TestFlashCrowd(t *testing.T) {
 		setUp func(c *crowd)
 	}{
 		{"near", 1.2, func(*crowd) {}},
-		{"far", 1.3, func(c *crowd) {
-			for _, a := range c.order {
-				for _, b := range c.order {
-					if a != b {
-						a.line(b).delay = 50 * time.Millisecond
-					}
-				}
-			}
-		}},
+		{"on one machine", 1.2, func(c *crowd) { c.delay(500 * time.Microsecond) }},
+		{"far", 1.3, func(c *crowd) { c.delay(50 * time.Millisecond) }},
 		{"slow disks", 1.25, func(c *crowd) {
 			for _, n := range c.leechers {
 				n.disk = func() time.Duration { return time.Duration(c.random.IntN(100)) * time.Millisecond }

@@ -43,8 +43,9 @@ func (s *Swarm) fillPeer(r *remote, now time.Time) {
 		p.ask(block)
 		if r.waits == 0 {
 			r.heard, r.stalled = now, false // its patience begins with what it owes
+			r.pace.idle()
 		}
-		r.asked = append(r.asked, asked{Block: block, of: p, attempt: p.attempt, at: now, before: r.pace.delivered})
+		r.asked = append(r.asked, asked{Block: block, of: p, attempt: p.attempt, at: now})
 		r.inFlight += int(block.Length)
 		r.waits++
 		s.send(r, wire.Request{Number: s.Number, Block: block})

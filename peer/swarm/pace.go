@@ -15,9 +15,20 @@ const (
 	// and then, and what it sends meanwhile has to have been asked for.
 	jitter = 300 * time.Millisecond
 
+	// calm is the most that may be asked for on account of jitter, in bytes. What is on its way
+	// beyond the bandwidth-delay product only overruns the sockets' buffers: in Chromium, a window of 256
+	// to 512 KiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
+	// repeated for seconds before it goes as fast. To measure again: scripts/bench/run.sh chromium-chromium
+	calm = 512 << 10
+
 	// paceWindow is how long a delivery rate counts at least; then it is forgotten
 	// in favour of what came later.
 	paceWindow = 5 * time.Second
+
+	// paceSpan is how long a rate must last to count. An upload limit lets a tenth of a second's worth
+	// through at once, and so does every buffer on the way: over less than this, a slow peer looks fast, is
+	// asked for far too much, and holds up the end.
+	paceSpan = 200 * time.Millisecond
 
 	// leastPatience is how long a peer may owe a block in any case: a page in the
 	// background, a collector or a lost packet stop a peer for a second or two.
@@ -37,6 +48,8 @@ const (
 type pace struct {
 	delivered int64         // bytes, ever
 	rtt       time.Duration // the least time from a question to its answer; 0: none yet
+	since     time.Time     // when this measurement began: with a block that came; zero: it will with the next one
+	before    int64         // what was delivered then
 	best      [2]float64    // bytes/s: the best rate of this window and of the one before
 	window    time.Time     // when this window began
 }
@@ -48,15 +61,31 @@ func (p *pace) answered(took time.Duration) {
 	}
 }
 
-// came notes a block: how many bytes came since it was asked for, and how long ago that was.
-func (p *pace) came(bytes int64, took time.Duration, now time.Time) {
+// came notes the bytes of a block that came.
+func (p *pace) came(bytes int, now time.Time) {
+	p.delivered += int64(bytes)
+	switch span := now.Sub(p.since); {
+	case p.since.IsZero():
+	case span < paceSpan:
+		return
+	default:
+		p.lasted(float64(p.delivered-p.before)/span.Seconds(), now)
+	}
+	p.since, p.before = now, p.delivered
+}
+
+// lasted notes a rate that lasted long enough to count.
+func (p *pace) lasted(rate float64, now time.Time) {
 	if now.Sub(p.window) >= paceWindow {
 		p.best[0], p.best[1], p.window = 0, p.best[0], now
 	}
-	p.best[0] = max(p.best[0], float64(bytes)/max(took, time.Millisecond).Seconds())
+	p.best[0] = max(p.best[0], rate)
 }
 
-// rate is the peer's rate in bytes/s; 0 where nothing came yet.
+// idle says that the peer owes nothing at the moment: time passes that is not its own.
+func (p *pace) idle() { p.since, p.before = time.Time{}, p.delivered }
+
+// rate is the peer's rate in bytes/s; 0 where it is not known yet.
 func (p *pace) rate() float64 { return max(p.best[0], p.best[1]) }
 
 // budget is how many bytes the peer may owe.
@@ -64,7 +93,8 @@ func (p *pace) budget(most int) int {
 	if p.rate() == 0 {
 		return min(firstBudget, most)
 	}
-	return max(leastBudget, min(most, int(p.rate()*(2*p.rtt+jitter).Seconds())))
+	product := 2 * p.rate() * p.rtt.Seconds()
+	return max(leastBudget, min(most, int(max(product, min(calm, product+p.rate()*jitter.Seconds())))))
 }
 
 // patience is how long the peer may owe a block and send nothing.
@@ -76,10 +106,11 @@ func (p *pace) patience(block int, most time.Duration) time.Duration {
 	return min(most, max(leastPatience, usual))
 }
 
-// takes is how long the peer needs for so many bytes, those that it owes included.
+// takes is how long the peer needs for so many bytes, those that it owes included. One whose rate is not
+// known is taken to send in time what it is asked for at first.
 func (p *pace) takes(bytes int) time.Duration {
 	if p.rate() == 0 {
-		return stallAfter
+		return time.Duration(float64(bytes) / firstBudget * float64(stallAfter))
 	}
 	return p.rtt + time.Duration(float64(bytes)/p.rate()*float64(time.Second))
 }

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// steady is a peer that has delivered blocks at a rate for a while, each after the round trip.
+// block is what comes at a time in these tests, in bytes.
+const block = 64 * kib
+
+// steady is a peer that has delivered blocks at a rate for a while.
 func steady(rate float64, rtt, lasted time.Duration, from time.Time) (p pace, now time.Time) {
-	const block = 64 * kib
 	each := time.Duration(block / rate * float64(time.Second))
-	took := max(rtt, each)
 	for now = from; now.Sub(from) < lasted; now = now.Add(each) {
-		p.delivered += block
-		p.came(int64(rate*took.Seconds()), took, now)
+		p.came(block, now)
 		p.answered(rtt)
 	}
 	return p, now
@@ -24,7 +24,8 @@ func TestBudgetIsTheBandwidthDelayProductTwice(t *testing.T) {
 		rtt  time.Duration
 	}{{1e6, 50 * time.Millisecond}, {4e6, 20 * time.Millisecond}, {3e6, 400 * time.Millisecond}} {
 		p, _ := steady(test.rate, test.rtt, 3*time.Second, start)
-		want := test.rate * (2*test.rtt + jitter).Seconds()
+		product := 2 * test.rate * test.rtt.Seconds()
+		want := max(product, min(calm, product+test.rate*jitter.Seconds()))
 		if got := float64(p.budget(DefaultInFlight)); got < 0.95*want || got > 1.05*want {
 			t.Errorf("%.0f bytes/s over %v: %.0f in flight instead of %.0f", test.rate, test.rtt, got, want)
 		}
@@ -49,17 +50,54 @@ func TestBudgetIsBounded(t *testing.T) {
 	}
 }
 
+// TestABurstIsNotARate: what comes at once says little of what comes later.
+func TestABurstIsNotARate(t *testing.T) {
+	const rate = 1e6
+	var p pace
+	p.idle()
+	now := start
+	for range 4 { // a quarter of a second's worth at once
+		p.came(block, now)
+	}
+	if got := p.rate(); got != 0 {
+		t.Errorf("%.0f bytes/s out of a burst", got)
+	}
+	for now.Sub(start) < 2*time.Second {
+		now = now.Add(time.Duration(block / rate * 1e9))
+		p.came(block, now)
+	}
+	if got := p.rate(); got < 0.9*rate || got > 2*rate {
+		t.Errorf("%.0f bytes/s where %.0f last", got, rate)
+	}
+}
+
+// TestIdleTimeDoesNotCount: a peer that was asked for nothing was not slow.
+func TestIdleTimeDoesNotCount(t *testing.T) {
+	p, now := steady(2e6, 20*time.Millisecond, time.Second, start)
+	for range 5 {
+		now = now.Add(10 * time.Second)
+		p.idle()
+		for range 20 {
+			p.came(block, now)
+			now = now.Add(32768 * time.Microsecond)
+		}
+	}
+	if got := p.rate(); got < 1.8e6 || got > 2.2e6 {
+		t.Errorf("%.0f bytes/s", got)
+	}
+}
+
 // TestAnOldRateIsForgotten: after two windows only what came in them counts.
 func TestAnOldRateIsForgotten(t *testing.T) {
 	p, now := steady(10e6, 20*time.Millisecond, time.Second, start)
-	if rate := p.rate(); rate < 9e6 {
+	if rate := p.rate(); rate < 9e6 || rate > 11e6 {
 		t.Fatalf("%.0f bytes/s", rate)
 	}
-	for range 4 {
-		now = now.Add(paceWindow * 3 / 4)
-		p.came(64*kib, 640*time.Millisecond, now)
+	for range 25 {
+		now = now.Add(block * 10 * time.Microsecond)
+		p.came(block, now)
 	}
-	if rate := p.rate(); rate > 110e3 || rate < 90e3 {
+	if rate := p.rate(); rate > 105e3 || rate < 95e3 {
 		t.Errorf("%.0f bytes/s, of 100,000", rate)
 	}
 }
@@ -85,8 +123,11 @@ func TestPatience(t *testing.T) {
 
 func TestTakes(t *testing.T) {
 	var unknown pace
-	if got := unknown.takes(1); got != stallAfter {
-		t.Errorf("%v for a peer of which nothing is known", got)
+	if got := unknown.takes(firstBudget); got != stallAfter {
+		t.Errorf("%v for all that a peer of which nothing is known is asked for", got)
+	}
+	if got := unknown.takes(0); got != 0 {
+		t.Errorf("%v for nothing", got)
 	}
 	p := pace{rtt: 50 * time.Millisecond, best: [2]float64{0, 1e6}}
 	if got := p.takes(500_000); got != 550*time.Millisecond {

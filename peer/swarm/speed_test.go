@@ -55,7 +55,7 @@ func TestASlowSeederDoesNotHoldUpTheEnd(t *testing.T) {
 				}
 				speed, waste := w.speed(time.Minute, leecher), w.waste(leecher)
 				t.Logf("%.3f of all uplinks together, waste %.4f", speed/(12e6+slow), waste)
-				if speed < 0.9*(12e6+slow) || waste > 0.03 {
+				if speed < 0.88*(12e6+slow) || waste > 0.03 {
 					t.Errorf("%.2f MB/s of %.2f, and %.3f of it for nothing", speed/1e6, (12e6+slow)/1e6, waste)
 				}
 			})
@@ -75,11 +75,11 @@ func TestPipelineFollowsThePath(t *testing.T) {
 		{time.Millisecond, 100e3, 192 * kib},
 	} {
 		t.Run(fmt.Sprint(test.rtt, test.up), func(t *testing.T) {
-			w := newWorld(t, 3, max(2*mib, int64(6*test.up)), 64*kib)
+			w := newWorld(t, 3, max(2*mib, int64(9*test.up)), 64*kib)
 			seeder, leecher := w.seeder(), w.leecher()
 			seeder.up = test.up
 			w.over(test.rtt, leecher, seeder)
-			w.run(4 * time.Second) // a window of the first answers, with what was asked before anything was known
+			w.run(7 * time.Second) // until what was asked for before anything was known has come
 			r := leecher.swarm.peers[seeder.id]
 			most := 0
 			for range 100 {

@@ -114,7 +114,6 @@ type asked struct {
 	attempt   int        // of that
 	cancelled bool
 	at        time.Time
-	before    int64 // what the peer had delivered when it was asked, in bytes
 }
 
 // New returns the swarm of a content. It sends nothing before a peer is connected.

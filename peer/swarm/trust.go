@@ -17,8 +17,7 @@ func (s *Swarm) delivered(r *remote, f wire.Piece, now time.Time) {
 	if !found {
 		return // not asked for: a wrong piece, begin or length, or no longer owed
 	}
-	r.pace.delivered += int64(block.Length)
-	r.pace.came(r.pace.delivered-a.before, now.Sub(a.at), now)
+	r.pace.came(int(block.Length), now)
 	r.pace.answered(now.Sub(a.at))
 	r.heard, r.silent, r.stalled = now, false, false
 	p := a.of

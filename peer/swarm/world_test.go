@@ -307,13 +307,15 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// take returns when a link has taken so many bytes, behind what it takes already.
-func (w *world) take(free *time.Time, rate float64, bytes int) time.Time {
+// take returns when a link has taken so many bytes, behind what it takes already. What it could have
+// taken before is lost, but for so many bytes.
+func (w *world) take(free *time.Time, rate float64, bytes int, burst float64) time.Time {
 	if rate == 0 {
 		return w.now
 	}
-	*free = later(*free, w.now).Add(time.Duration(float64(bytes) / rate * float64(time.Second)))
-	return *free
+	seconds := func(bytes float64) time.Duration { return time.Duration(bytes / rate * float64(time.Second)) }
+	*free = later(*free, w.now.Add(-seconds(burst))).Add(seconds(float64(bytes)))
+	return later(*free, w.now)
 }
 
 // arrive takes a frame through the downlink.
@@ -322,7 +324,7 @@ func (w *world) arrive(l *line, epoch int, encoded []byte) {
 		w.deliver(l, epoch, encoded)
 		return
 	}
-	w.at(w.take(&l.to.downFree, l.to.down, len(encoded)), func() { w.deliver(l, epoch, encoded) })
+	w.at(w.take(&l.to.downFree, l.to.down, len(encoded), 0), func() { w.deliver(l, epoch, encoded) })
 }
 
 func (w *world) deliver(l *line, epoch int, encoded []byte) {
@@ -509,7 +511,7 @@ func (w *world) serve(n *node) {
 	load := w.pick(n, t.to)
 	t.sent += int(load.Block.Length)
 	n.sending = true
-	w.at(w.take(&n.upFree, n.up, int(load.Block.Length)), func() {
+	w.at(w.take(&n.upFree, n.up, int(load.Block.Length), max(wire.MaxBlock, n.up/10)), func() {
 		n.sending = false
 		n.turns = append(n.turns, t)
 		w.answer(n, load)
