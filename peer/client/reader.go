@@ -1,7 +1,7 @@
 package client
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -137,7 +137,7 @@ func (s *Share) await(r *Reader, piece int) (there chan struct{}, err error) {
 	case !s.readers[r]:
 		return nil, fs.ErrClosed
 	case s.state.over():
-		return nil, errors.Join(ErrStopped, s.err)
+		return nil, cmp.Or(s.err, ErrStopped)
 	}
 	r.ahead = s.window(piece)
 	s.urge()
