@@ -27,8 +27,8 @@ export function caption({ kind, state, known, waiting }: Moment): string {
 /** Why the content plays only when it is complete; reason is that of the browser peer. */
 export function playsLater(kind: "video" | "audio", secure: boolean, reason: string): string {
   const watch = kind === "video" ? "watch" : "listen";
-  const why = secure ? reason : "this page came over plain http, and browsers stream only where the address begins with https";
-  return `You can ${watch} when all of it is here: ${why}.`;
+  if (secure) return `You can ${watch} when all of it is here (${reason}).`;
+  return `You can ${watch} when all of it is here: this page came over plain http, and browsers stream only where the address begins with https.`;
 }
 
 /** The player and its line. */

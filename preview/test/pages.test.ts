@@ -96,7 +96,7 @@ test("the line under a film says what it waits for", () => {
 
 test("a page that cannot stream says why, and what comes then", () => {
   assert.match(playsLater("video", false, "no secure context"), /^You can watch when all of it is here: .*https.*\.$/);
-  assert.match(playsLater("audio", true, "no service workers"), /^You can listen when all of it is here: no service workers\.$/);
+  assert.match(playsLater("audio", true, "no service workers"), /^You can listen when all of it is here \(no service workers\)\.$/);
 });
 
 test("large counts are easy to read", () => {

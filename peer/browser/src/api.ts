@@ -109,7 +109,7 @@ export type ClientErrorCode =
   | "duplicate_name" // two info dictionaries have the same file name
   | "overloaded" // the page has as many contents as it may
   | "stopped" // stop() or close() was called before the content was complete
-  | "streaming_unavailable" // contents have no addresses here: no service worker, for the reason that the message says
+  | "streaming_unavailable" // contents can have no addresses: the message says why
   | "callback_failed" // a function of the page threw
   | "unsupported"; // the browser has no WebRTC or no WebSocket
 

@@ -265,7 +265,7 @@ class Supply {
 }
 
 function failure(why: string, cause?: unknown): CdnError {
-  return new CdnError("streaming_unavailable", `contents have no addresses here: ${why}`, { cause });
+  return new CdnError("streaming_unavailable", `streaming is not possible here: ${why}`, { cause });
 }
 
 /** The page's own streaming, which ends with the page. */
