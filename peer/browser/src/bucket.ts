@@ -25,7 +25,8 @@ export class Bucket {
   /** Takes so many bytes, at most a block, and returns 0; or takes none, and returns after how many ms they may be there. */
   take(bytes: number, now: number): number {
     this.#fill(now);
-    if (this.#bytes < bytes) return (bytes - this.#bytes) / this.#rate;
+    const lacking = bytes - this.#bytes;
+    if (lacking >= 1) return lacking / this.#rate; // parts of a byte are only rounding
     this.#bytes -= bytes;
     return 0;
   }

@@ -26,6 +26,9 @@ const readAhead = 256 << 10;
  */
 const passOn = 500;
 
+/** Shorter waits are none, in ms: no timer is as exact. */
+const leastWait = 0.1;
+
 /** Bounds what is remembered of that time, in pieces: at 64 KiB apiece, 500 MB/s. */
 const maxPassing = 4096;
 
@@ -260,7 +263,7 @@ export class Uploader<S extends Source> {
   /** Whether the peer's own limit lets nothing through now; then it goes on by itself. */
   get #rests(): boolean {
     const wait = this.#notBefore - this.#uplink.clock.now();
-    if (wait <= 0) return false;
+    if (wait < leastWait) return false;
     this.#resting ??= this.#uplink.clock.after(wait, () => {
       this.#resting = null;
       this.go();

@@ -5,11 +5,22 @@ import { describe, test } from "node:test";
 import type { CdnError, ClientOptions, Content, State } from "../src/api.ts";
 import type { Bytes } from "../src/bytes.ts";
 import { Client, type ClientSeams, defaultMediators } from "../src/client.ts";
-import { encodeInfo, formatLink, type FullHash, type Info, linkTo, toDictionary } from "../src/content.ts";
+import {
+  encodeInfo,
+  formatLink,
+  type FullHash,
+  type Geometry,
+  geometryOf,
+  type Hash,
+  hashLeaves,
+  type Info,
+  linkTo,
+  toDictionary,
+} from "../src/content.ts";
 import type { PeerID } from "../src/ident.ts";
 import { type Conn, type Connect, connector, HighWater, parseSignal } from "../src/rtc.ts";
 import { Signaling } from "../src/signaling.ts";
-import { Disk } from "../src/store.ts";
+import { Disk, type Store } from "../src/store.ts";
 import {
   Bits,
   type BlockFrame,
@@ -802,4 +813,256 @@ test("a bitfield of some pieces is followed", async () => {
   assert.equal(content.peers[0]?.pieces, 2);
   const asked = new Set(partial.received.flatMap((frame) => (frame.type === "request" ? [frame.piece] : [])));
   assert.deepEqual([...asked].sort(), [2, 7]);
+});
+
+test("limits hold what is sent and what is asked for", async () => {
+  const data = randomBytes(30, 20 * 64 * kib);
+  for (const [seederOptions, leecherOptions] of [
+    [{ uploadLimit: 200_000 }, {}],
+    [{ peerUploadLimit: 200_000 }, {}],
+    [{}, { downloadLimit: 200_000 }],
+  ] as const) {
+    const net = new Net();
+    const { content: seeded } = await net.seeder(data, seederOptions);
+    const content = net.client(leecherOptions).get(seeded.link() as string);
+    await net.complete(content, data);
+    const { channel_open: began = 0, complete = 0 } = content.timeline;
+    const took = complete - began;
+    assert.ok(took > 5_500 && took < 8_500, `${took} ms for 6.5 s`);
+  }
+});
+
+test("a limit is shared by those who ask, and the rate of each peer is told", async () => {
+  const net = new Net();
+  const data = randomBytes(31, 40 * 64 * kib);
+  const { content: seeded } = await net.seeder(data, { uploadLimit: 400_000 });
+  const link = seeded.link() as string;
+  const leechers = [1, 2, 3].map(() => net.client({ uploadLimit: 1 }).get(link)); // who send nothing on, but for a block
+  await net.clock.pass(6_000);
+  const received = leechers.map(({ progress }) => progress.received);
+  for (const bytes of received) assert.ok(bytes > 500_000 && bytes < 1_200_000, `${received} bytes`);
+  const [peer] = leechers[0]?.peers.filter(({ pieces }) => pieces === 40) ?? [];
+  assert.ok(peer !== undefined && peer.rate > 50_000, `${peer?.rate} bytes/s`); // at best, of late
+});
+
+describe("streams", () => {
+  test("what a reader waits for comes first, before the content is complete", async () => {
+    const net = new Net();
+    net.network.bandwidth = 200;
+    const data = randomBytes(32, 100 * 64 * kib);
+    const { content: seeded } = await net.seeder(data);
+    const content = net.client().get(seeded.link() as string);
+    await net.clock.pass(3_000);
+    const reader = content.stream(90 * 64 * kib + 5, 92 * 64 * kib).getReader();
+    const got: Uint8Array[] = [];
+    let over = false;
+    void (async () => {
+      for (let part = await reader.read(); !part.done; part = await reader.read()) got.push(part.value);
+      over = true;
+    })();
+    const began = net.clock.now();
+    assert.ok(await net.clock.pass(10_000, () => over), "the stream did not end");
+    assert.ok(net.clock.now() - began < 8_000, `it took ${net.clock.now() - began} ms`);
+    assert.deepEqual(new Uint8Array(Buffer.concat(got)), data.slice(90 * 64 * kib + 5, 92 * 64 * kib));
+    assert.equal(content.state, "downloading");
+    await net.complete(content, data);
+    assert.deepEqual(new Uint8Array(await new Response(content.stream()).arrayBuffer()), data);
+  });
+
+  test("of a seeded file, also while it is hashed", async () => {
+    const net = new Net();
+    const data = randomBytes(33, 300_000);
+    const content = net.client().seed(new Blob([data]));
+    const stream = content.stream(1, 299_999);
+    assert.equal(content.state, "hashing");
+    let got: ArrayBuffer | null = null;
+    void new Response(stream).arrayBuffer().then((all) => (got = all));
+    assert.ok(await net.clock.pass(2_000, () => got !== null));
+    assert.deepEqual(new Uint8Array(got as unknown as ArrayBuffer), data.slice(1, 299_999));
+  });
+
+  test("fail with what ended the content, and refuse what is not in it", async () => {
+    const net = new Net();
+    const data = randomBytes(34, 100_000);
+    const content = net.client().get(dictionary(infoOf(data, 64 * kib)));
+    for (const [begin, end] of [[-1, 5], [6, 5], [0, 100_001], [Number.NaN, 5]] as const) {
+      assert.throws(() => content.stream(begin, end), RangeError);
+    }
+    const waiting = rejection(content.stream().getReader().read());
+    await net.clock.pass(1_000);
+    content.stop();
+    await net.clock.pass(10);
+    assert.equal(await waiting, "stopped");
+    assert.equal(await rejection(content.stream().getReader().read()), "stopped");
+  });
+});
+
+/** A store that keeps what it has from visit to visit. */
+class KeptStore implements Store {
+  readonly geometry: Geometry;
+  readonly data: Bytes;
+  readonly settled: Bits;
+  readonly closed: boolean[] = []; // whether each visit discarded it
+
+  constructor(info: Info) {
+    this.geometry = geometryOf(info);
+    this.data = new Uint8Array(info.totalLength);
+    this.settled = new Bits(this.geometry.pieces);
+  }
+
+  async check(): Promise<Bits> {
+    return Bits.parse(this.settled.bytes(), this.settled.pieces) as Bits;
+  }
+
+  async keep(piece: number, begin: number, data: Bytes): Promise<readonly Hash[]> {
+    this.data.set(data, this.geometry.pieceOffset(piece) + begin);
+    return hashLeaves(data);
+  }
+
+  settle(piece: number): void {
+    this.settled.add(piece);
+  }
+
+  async read(piece: number, begin: number, length: number): Promise<Bytes> {
+    const at = this.geometry.pieceOffset(piece) + begin;
+    return this.data.slice(at, at + length);
+  }
+
+  async complete(): Promise<Blob> {
+    return new Blob([this.data]);
+  }
+
+  async close(discard: boolean): Promise<void> {
+    this.closed.push(discard);
+  }
+}
+
+describe("a download on the disk", () => {
+  const data = randomBytes(35, 40 * 64 * kib);
+  const info = infoOf(data, 64 * kib);
+
+  /** A network whose clients have this disk. */
+  function onDisk(store: Store, opening: Promise<void> = Promise.resolve()): Net {
+    const net = new Net();
+    net.disk = { open: () => opening.then(() => ({ store, info })) } as unknown as Disk;
+    return net;
+  }
+
+  test("goes on where it was stopped, and fetches nothing twice", async () => {
+    const store = new KeptStore(info);
+    const net = onDisk(store);
+    net.network.bandwidth = 200;
+    await net.seeder(data);
+    const client = net.client({ storage: "disk" });
+    const first = client.get(dictionary(info));
+    assert.ok(await net.clock.pass(minute, () => first.progress.verified >= 20));
+    first.stop();
+    await net.clock.pass(100);
+    assert.deepEqual(store.closed, [false]);
+    const there = store.settled.count;
+    const second = client.get({ ...toDictionary(info) });
+    await net.clock.pass(100);
+    assert.equal(second.progress.verified, there);
+    assert.ok(second.timeline.announced !== undefined, "what is there can be served at once");
+    await net.complete(second, data);
+    assert.ok(second.progress.received <= data.length - there * 64 * kib, `${second.progress.received} bytes came`);
+    second.discard();
+    second.stop();
+    await net.clock.pass(100);
+    assert.deepEqual([store.closed, second.state], [[false, true], "idle"]);
+    assert.deepEqual(client.contents, []);
+  });
+
+  test("is complete at once where everything is there", async () => {
+    const store = new KeptStore(info);
+    store.data.set(data);
+    for (let piece = 0; piece < 40; piece++) store.settle(piece);
+    const net = onDisk(store);
+    const content = net.client({ storage: "disk" }).get(dictionary(info));
+    await net.complete(content, data, 1_000);
+    const other = net.client().get(dictionary(info));
+    await net.complete(other, data);
+  });
+
+  test("is closed again where it was left while it opened, and awaited by close and by the next get", async () => {
+    const store = new KeptStore(info);
+    let open: () => void = () => {};
+    const net = onDisk(store, new Promise((resolve) => (open = resolve)));
+    const client = net.client({ storage: "disk" });
+    const first = client.get(dictionary(info));
+    await net.clock.pass(100);
+    first.discard();
+    const second = client.get(dictionary(info));
+    assert.notEqual(first, second);
+    await net.clock.pass(100);
+    second.stop();
+    let closed = false;
+    void client.close().then(() => (closed = true));
+    await net.clock.pass(1_000);
+    assert.deepEqual([store.closed, closed], [[], false]);
+    open();
+    await net.clock.pass(1_000);
+    assert.deepEqual([store.closed, closed], [[true, false], true]);
+  });
+
+  test("fails where there is no disk and it was asked for; a large one is kept in memory, and that is said", async () => {
+    const net = new Net();
+    const large = { ...toDictionary(info), total_length: 64 << 20, piece_length: 1 << 20 };
+    delete (large as { piece_hashes?: unknown }).piece_hashes;
+    const strict = net.client({ storage: "disk" }).get(large);
+    const lenient = net.client().get(large);
+    const [no, yes] = [errors(strict), errors(lenient)];
+    await net.clock.pass(1_000);
+    assert.deepEqual([strict.state, no], ["failed", ["store_failed"]]);
+    assert.deepEqual([lenient.state, yes], ["searching", ["store_failed"]]);
+    assert.equal(await rejection(strict.done), "store_failed");
+  });
+
+  test("fails where it cannot be written, and its peers are told", async () => {
+    const store = new KeptStore(info);
+    store.keep = () => Promise.reject(new Error("the disk is full"));
+    const net = onDisk(store);
+    const { content: seeded } = await net.seeder(data);
+    const content = net.client({ storage: "disk" }).get(dictionary(info));
+    await net.clock.pass(5_000);
+    assert.deepEqual([content.state, content.error?.code], ["failed", "store_failed"]);
+    assert.deepEqual([store.closed, seeded.peers], [[false], []]);
+  });
+});
+
+test("when the last peer is lost, the mediator is asked at once, then less and less", async () => {
+  const net = new Net();
+  net.network.bandwidth = 100;
+  const data = randomBytes(36, 40 * 64 * kib);
+  const { client: seeder, content: seeded } = await net.seeder(data);
+  const content = net.client().get(seeded.link() as string);
+  assert.ok(await net.clock.pass(minute, () => content.progress.verified > 2));
+  const line = net.mediators.lines.at(-1);
+  const asked = (): number => line?.types().filter((type) => type === "get_peers").length ?? 0;
+  const before = asked();
+  await Promise.all([seeder.close(), net.clock.pass(2_500)]);
+  assert.equal(content.state, "searching");
+  assert.ok(asked() > before, "nobody was asked for");
+  await net.clock.pass(10 * minute);
+  assert.ok(asked() - before < 20, `asked ${asked() - before} times in ten minutes`);
+  await net.seeder(data);
+  await net.complete(content, data, 3 * minute);
+});
+
+test("offers do not take all connections: some are for those that we need", async () => {
+  const net = new Net();
+  const data = randomBytes(37, 100_000);
+  const info = infoOf(data, 64 * kib);
+  const leecher = net.client({ maxConnections: 6, maxPeersDownloading: 2 });
+  const content = leecher.get(dictionary(info));
+  await net.clock.pass(1_000);
+  for (let i = 0; i < 10; i++) {
+    const stranger = Puppet.idle(net, info, { type: "have_none", number: 9 });
+    await net.clock.pass(100);
+    stranger.call(info.fullHash, leecher.peerID as PeerID);
+  }
+  await net.clock.pass(2_000);
+  assert.equal(content.peers.filter(({ state }) => state === "open").length, 4);
+  await net.seeder(data);
+  await net.complete(content, data);
 });
