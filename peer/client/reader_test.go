@@ -19,12 +19,11 @@ import (
 
 // streamed is a download from one seeder whose uplink is limited, with a reader.
 type streamed struct {
-	data     []byte
-	share    *Share
-	target   *memoryTarget
-	leecher  *Client
-	seeder   *Client
-	deadline time.Time
+	data    []byte
+	share   *Share
+	target  *memoryTarget
+	leecher *Client
+	seeder  *Client
 }
 
 // stream begins one: of the content's info as it is, or of its link alone.
