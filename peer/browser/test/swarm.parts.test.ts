@@ -105,7 +105,7 @@ describe("pace", () => {
     return pace;
   }
 
-  test("the budget is the bandwidth-delay product twice, and what comes during a jitter where that is little", () => {
+  test("the budget is the bandwidth-delay product twice, and what comes during a jitter where that is little where that is little", () => {
     for (const [rate, rtt] of [[1e6, 50], [3e6, 20], [2e6, 400]] as const) {
       const product = (2 * rate * rtt) / 1000;
       const want = Math.max(product, Math.min(calm, product + (rate * jitter) / 1000));

@@ -40,12 +40,4 @@ export class BlobStore implements Store {
 
   /** The Blob is its owner's: nothing is discarded. */
   async close(): Promise<void> {}
-
-  async write(): Promise<void> {
-    throw new StoreError("broken", "the whole content is there already");
-  }
-
-  blob(): Blob {
-    return this.#blob;
-  }
 }

@@ -256,16 +256,6 @@ export class DiskStore implements Store {
     return this.#closing;
   }
 
-  async write(piece: number, data: Bytes): Promise<void> {
-    await this.keep(piece, 0, data);
-    this.settle(piece);
-  }
-
-  blob(): Blob {
-    if (this.#whole === null) throw new StoreError("broken", "the content is not complete");
-    return this.#whole.blob();
-  }
-
   async #close(discard: boolean): Promise<void> {
     try {
       await this.#line.call("close", this.#content, { discard });

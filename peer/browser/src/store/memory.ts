@@ -1,32 +1,32 @@
 import type { Bytes } from "../bytes.ts";
 import { type Geometry, type Hash, hashLeaves } from "../content.ts";
 import { Bits } from "../wire.ts";
+import { BlobStore } from "./blob.ts";
 import { StoreError } from "./error.ts";
-import { chunkLength, Reader } from "./reader.ts";
 import type { Store } from "./store.ts";
 
 /**
- * Keeps the pieces that come, each as a Blob, which the browser keeps outside of the
- * page's heap. A piece that is not settled yet is a buffer of its length: as many of them as
- * pieces are begun at a time.
+ * How much of a content is kept in the page's own memory, in bytes. Above that it goes into
+ * Blobs, which the browser keeps elsewhere; making one stops the page for milliseconds, so it
+ * is not done for each piece.
  */
+const ownLimit = 64 << 20;
+
+/** Keeps the pieces that come in memory. */
 export class MemoryStore implements Store {
   readonly #geometry: Geometry;
   readonly #type: string;
-  readonly #begun = new Map<number, Bytes>();
-  readonly #pieces: Blob[] = []; // settled; by piece
-  readonly #reader: Reader;
+  readonly #begun = new Map<number, Bytes>(); // by piece: those that are not settled, as many as are begun at a time
+  readonly #own = new Map<number, Bytes>(); // by piece: settled; bounded by ownLimit
+  #ownBytes = 0;
+  readonly #elsewhere = new Map<number, Blob>(); // by piece: settled
+  #whole: BlobStore | null = null; // once it is complete: the only one that still has the pieces
   #closed = false;
 
   /** type is the media type of the whole content. */
   constructor(geometry: Geometry, type: string) {
     this.#geometry = geometry;
     this.#type = type;
-    const { pieceLength, totalLength } = geometry;
-    this.#reader = new Reader(Math.min(chunkLength, pieceLength), totalLength, async (offset, length) => {
-      const begin = offset % pieceLength;
-      return this.#piece(Math.floor(offset / pieceLength)).slice(begin, begin + length).arrayBuffer();
-    });
   }
 
   async check(): Promise<Bits> {
@@ -35,7 +35,7 @@ export class MemoryStore implements Store {
 
   async keep(piece: number, begin: number, data: Bytes): Promise<readonly Hash[]> {
     if (this.#closed) throw closed();
-    if (this.#pieces[piece] === undefined) {
+    if (!this.#settled(piece)) {
       let buffer = this.#begun.get(piece);
       if (buffer === undefined) {
         buffer = new Uint8Array(this.#geometry.pieceSize(piece));
@@ -49,39 +49,64 @@ export class MemoryStore implements Store {
   settle(piece: number): void {
     const buffer = this.#begun.get(piece);
     if (buffer === undefined) return;
-    this.#pieces[piece] = new Blob([buffer]);
     this.#begun.delete(piece);
+    this.#own.set(piece, buffer);
+    this.#ownBytes += buffer.length;
+    if (this.#ownBytes > ownLimit) this.#moveOut();
   }
 
   async read(piece: number, begin: number, length: number): Promise<Bytes> {
-    this.#piece(piece);
-    return this.#reader.read(this.#geometry.pieceOffset(piece) + begin, length);
+    if (this.#closed) throw closed();
+    if (this.#whole !== null) return this.#whole.read(piece, begin, length);
+    const own = this.#own.get(piece);
+    if (own !== undefined) return own.subarray(begin, begin + length);
+    const blob = this.#elsewhere.get(piece);
+    if (blob === undefined) throw new StoreError("broken", `piece ${piece} is not kept`);
+    return new Uint8Array(await blob.slice(begin, begin + length).arrayBuffer());
   }
 
   async complete(): Promise<Blob> {
-    for (let piece = 0; piece < this.#geometry.pieces; piece++) this.#piece(piece);
-    return this.blob();
+    if (this.#closed) throw closed();
+    if (this.#whole === null) {
+      const parts: (Bytes | Blob)[] = [];
+      for (let piece = 0; piece < this.#geometry.pieces; piece++) {
+        const part = this.#own.get(piece) ?? this.#elsewhere.get(piece);
+        if (part === undefined) throw new StoreError("broken", `piece ${piece} is not kept`);
+        parts.push(part);
+      }
+      this.#whole = new BlobStore(this.#geometry, new Blob(parts, { type: this.#type }));
+      this.#forget();
+    }
+    return this.#whole.complete();
   }
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#whole = null; // a Blob that somebody has lives on
+    this.#forget();
+  }
+
+  #settled(piece: number): boolean {
+    return this.#whole !== null || this.#own.has(piece) || this.#elsewhere.has(piece);
+  }
+
+  /** Moves what is in our own memory into a Blob, of which each piece is a part. */
+  #moveOut(): void {
+    const blob = new Blob([...this.#own.values()]);
+    let offset = 0;
+    for (const [piece, { length }] of this.#own) {
+      this.#elsewhere.set(piece, blob.slice(offset, offset + length));
+      offset += length;
+    }
+    this.#own.clear();
+    this.#ownBytes = 0;
+  }
+
+  #forget(): void {
     this.#begun.clear();
-    this.#pieces.length = 0; // a Blob that was made of them lives on
-  }
-
-  async write(piece: number, data: Bytes): Promise<void> {
-    this.#pieces[piece] = new Blob([data]);
-  }
-
-  blob(): Blob {
-    return new Blob(this.#pieces, { type: this.#type });
-  }
-
-  #piece(piece: number): Blob {
-    if (this.#closed) throw closed();
-    const blob = this.#pieces[piece];
-    if (blob === undefined) throw new StoreError("broken", `piece ${piece} is not kept`);
-    return blob;
+    this.#own.clear();
+    this.#ownBytes = 0;
+    this.#elsewhere.clear();
   }
 }
 

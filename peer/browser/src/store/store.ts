@@ -35,9 +35,4 @@ export interface Store {
    * stays for the next visit. A Blob of complete may become unreadable after discard. Never rejects.
    */
   close(discard: boolean): Promise<void>;
-
-  /** Keeps a whole piece that is verified. */
-  write(piece: number, data: Bytes): Promise<void>;
-  /** The whole content, at once. */
-  blob(): Blob;
 }
