@@ -12,7 +12,7 @@ import { type Source, Uploader, type Uplink } from "./uplink.ts";
 import {
   type Block,
   decode,
-  encode,
+  Encoder,
   type Frame,
   FrameError,
   type Handshake,
@@ -83,6 +83,7 @@ export class Peer {
   /** The peer's content numbers. left: goodbye was said, so what still comes is void. Bounded by maxNumbers. */
   readonly #numbers = new Map<number, { readonly hash: FullHash; left: boolean }>();
   readonly #uploads: Uploader<Exchange>;
+  readonly #encoder = new Encoder(); // a channel copies what it is given
   #idle: Cancel = () => {};
   #measure: Cancel = () => {};
 
@@ -159,7 +160,7 @@ export class Peer {
   send(frame: Frame): void {
     if (this.#state !== "open") return;
     if (frame.type === "goodbye") this.#leave(frame.fullHash);
-    this.#conn?.send(encode(frame));
+    this.#conn?.send(this.#encoder.encode(frame));
   }
 
   /** Bytes that were sent and have not left. */

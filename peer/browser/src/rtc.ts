@@ -135,7 +135,7 @@ export interface Peering {
 export interface Conn {
   /** Hands in a signal of the remote peer. */
   signal(signal: Signal): void;
-  /** Queues a frame. Where the connection is not open, nothing happens: closed says so. */
+  /** Queues a copy of a frame. Where the connection is not open, nothing happens: closed says so. */
   send(frame: Bytes): void;
   /** Bytes that were sent and have not left. */
   readonly buffered: number;

@@ -198,6 +198,24 @@ export class FrameError extends Error {
   }
 }
 
+/**
+ * Encodes frames that are handed on at once: the next one may be written over the last. Blocks
+ * are most of what a peer sends, and a new buffer for each costs more than filling it.
+ */
+export class Encoder {
+  readonly #block = new Uint8Array(blockHead + MaxBlock);
+
+  /** The frame as bytes, valid until the next call. */
+  encode(frame: Frame): Bytes {
+    if (frame.type !== "piece" || frame.data.length > MaxBlock) return encode(frame);
+    const bytes = this.#block.subarray(0, blockHead + frame.data.length);
+    const buffer = head({ bytes, view: new DataView(bytes.buffer) }, frame);
+    u32s(buffer, frame.piece, frame.begin);
+    bytes.set(frame.data, blockHead);
+    return bytes;
+  }
+}
+
 /** The frame as bytes, which are its own. */
 export function encode(frame: Frame): Bytes {
   switch (frame.type) {
@@ -258,10 +276,13 @@ interface Buffer {
 
 function start(frame: { type: keyof typeof numbers; number: number }, bodyLength: number): Buffer {
   const bytes = new Uint8Array(headLength + bodyLength);
-  const view = new DataView(bytes.buffer);
-  bytes[0] = numbers[frame.type];
-  view.setUint16(1, frame.number);
-  return { bytes, view };
+  return head({ bytes, view: new DataView(bytes.buffer) }, frame);
+}
+
+function head(buffer: Buffer, frame: { type: keyof typeof numbers; number: number }): Buffer {
+  buffer.bytes[0] = numbers[frame.type];
+  buffer.view.setUint16(1, frame.number);
+  return buffer;
 }
 
 function u32s(buffer: Buffer, ...values: number[]): Buffer {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { fromHex, toHex } from "../src/bytes.ts";
 import type { FullHash, Hash } from "../src/content.ts";
-import { Bits, blockLength, decode, encode, type Frame, FrameError, MaxFrame, reasonText } from "../src/wire.ts";
+import { Bits, blockLength, decode, encode, Encoder, type Frame, FrameError, MaxFrame, reasonText } from "../src/wire.ts";
 import { vectors } from "./vectors.ts";
 
 function bytes(hex: string): Hash {
@@ -30,6 +30,7 @@ function plain(frame: Frame): Record<string, unknown> {
 }
 
 describe("frames.json", () => {
+  const encoder = new Encoder(); // one for all of them, so that what was written before would show
   interface Vector {
     name: string;
     hex: string;
@@ -52,6 +53,7 @@ describe("frames.json", () => {
       assert.deepEqual(plain(decoded), Object.fromEntries(want));
       assert.equal(toHex(encode(decoded)), filled(encoded ?? hex));
       assert.deepEqual(decode(encode(decoded)), decoded);
+      assert.equal(toHex(encoder.encode(decoded)), toHex(encode(decoded)));
     });
   }
 });
