@@ -2,7 +2,7 @@
  * What may be asked of a peer of which nothing is known, in bytes: more than a channel's slow
  * start takes in its first round trips, and little where eight leechers ask one slow seeder.
  */
-export const firstBudget = 512 << 10;
+export const firstBudget = 256 << 10;
 
 /** Asked even of the slowest, in bytes: one block on its way and one behind it. */
 const leastBudget = 128 << 10;
@@ -19,7 +19,7 @@ export const jitter = 300;
  * 512 KiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
  * repeated for seconds before it goes as fast.
  */
-export const calm = 512 << 10;
+export const calm = 256 << 10;
 
 /** The shortest time over which a rate is measured, in ms: blocks arrive in bunches. */
 const shortest = 20;
