@@ -32,6 +32,7 @@ type memoryConn struct {
 	other   *memoryConn // guarded by mu, as are the next ones
 	queue   [][]byte    // frames that wait for our handler
 	bytes   int         // their length
+	yielded bool        // the other side offered at the same time, and its offer stands
 	stopped bool
 	reason  error
 }
@@ -72,8 +73,8 @@ func (c *memoryConn) run() {
 	}
 	c.mu.Lock()
 	c.other = other
+	opened := c.peering.Offerer && !c.yielded // the answerer's opens with the first frame
 	c.mu.Unlock()
-	opened := c.peering.Offerer // the answerer's opens with the first frame
 	if opened {
 		c.peering.Handler.Opened(64 << 10)
 	}
@@ -127,8 +128,16 @@ func token(c chan struct{}) {
 }
 
 func (c *memoryConn) Signal(s rtc.Signal) {
-	if s.Kind != rtc.Offer || c.peering.Offerer {
+	if s.Kind != rtc.Offer {
 		return
+	}
+	if c.peering.Offerer { // of two offers, that of the lower id stands
+		if bytes.Compare(c.peering.Local[:], c.peering.Remote[:]) < 0 {
+			return
+		}
+		c.mu.Lock()
+		c.yielded = true
+		c.mu.Unlock()
 	}
 	c.network.mu.Lock()
 	other := c.network.offers[s.SDP]
