@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { calm, jitter, Pace } from "../src/swarm/pace.ts";
+import { calm, firstBudget, jitter, Pace } from "../src/swarm/pace.ts";
 import { Picker } from "../src/swarm/picker.ts";
 import { Bits } from "../src/wire.ts";
 import { below, seeded } from "./world.ts";
