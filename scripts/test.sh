@@ -10,7 +10,7 @@ Runs the parts that are named, or all of them, in this order:
   go        gofmt, go vet, staticcheck, shellcheck (where it is installed), the
             build, and all Go tests with the race detector (architecture, vectors
             and fuzz seeds included)
-  ts        type check and unit tests of the browser peer and the preview pages
+  ts        type check and unit tests of the browser peer, the preview pages and the benchmark
   demo      scripts/demo.sh --check
   browser   real Chromium and Firefox through real mediators; as root also in a
             network that drops UDP
@@ -113,7 +113,7 @@ part_go() {
   step "go vet" as_one go vet ./...
   step "staticcheck" as_one go tool staticcheck ./...
   if command -v shellcheck >/dev/null; then
-    step "shellcheck" as_one shellcheck compile.sh scripts/*.sh .ci/run
+    step "shellcheck" as_one shellcheck compile.sh scripts/*.sh scripts/bench/*.sh .ci/run
   fi
   compiled
   step "go test -race" go_tests go test -race -v ./...
@@ -125,6 +125,7 @@ part_ts() {
   step "type check: preview pages" as_one peer/browser/node_modules/.bin/tsc --noEmit -p preview
   step "unit tests: browser peer" node_tests npm test --silent --prefix peer/browser
   step "unit tests: preview pages" node_tests node preview/test/run.mjs
+  step "unit tests: benchmark" node_tests node --test --test-reporter=tap scripts/bench/report.test.mjs
 }
 
 part_demo() {
