@@ -241,9 +241,13 @@ func TestReadersEndWithTheShare(t *testing.T) {
 					t.Fatalf("it ended early: %v", err)
 				default:
 				}
+				began := time.Now()
 				test.end(s, reader)
 				if err := <-ended; !errors.Is(err, test.want) || errors.Is(err, test.never) {
 					t.Errorf("it ended with %v", err)
+				}
+				if took := time.Since(began); took > 0 && (test.want != errFull || took > time.Second) { // when the next block comes
+					t.Errorf("it ended after %v", took)
 				}
 				if n, err := reader.Read(make([]byte, 1)); n != 0 || !errors.Is(err, test.want) {
 					t.Errorf("after the end: %d, %v", n, err)

@@ -1,7 +1,6 @@
 package swarm
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -354,62 +353,26 @@ func TestRefusalsOfAGivenUpPieceDoNotTouchTheNextOne(t *testing.T) {
 
 // TestLateRefusalOfAGivenUpPiece is the same, step by step.
 func TestLateRefusalOfAGivenUpPiece(t *testing.T) {
-	w := newWorld(t, 1, 8*64*kib, 64*kib)
-	leecher := w.leecher()
-	s := leecher.swarm
-	const last = 3
-	for piece := range 8 {
-		if piece != last {
-			s.has(piece)
-		}
-	}
-	s.solo[last] = true
+	s := newScript(t, 1)
+	s.s.solo[0] = true
 	refuser, honest := ident.PeerID{1}, ident.PeerID{2}
-	requests := func(peer ident.PeerID) (blocks []wire.Block) {
-		for _, action := range s.Actions() {
-			if send, is := action.(Send); is && send.Peer == peer {
-				if request, is := send.Frame.(wire.Request); is {
-					blocks = append(blocks, request.Block)
-				}
-			}
-			if drop, is := action.(Drop); is {
-				t.Fatalf("dropped %v", drop)
-			}
-			if keep, is := action.(Keep); is {
-				s.Kept(keep.Block, content.HashLeaves(keep.Data), w.now)
-			}
-		}
-		return blocks
+	s.joins(refuser, wire.HaveAll{})
+	s.joins(honest, wire.HaveAll{})
+	owed := s.requests(refuser)
+	s.s.Received(refuser, wire.Reject{Block: owed[0]}, s.now)
+	anew := s.requests(honest)
+	if len(owed) != 4 || len(anew) != 4 {
+		t.Fatalf("%d blocks were asked of the first one, %d of the next", len(owed), len(anew))
 	}
-	join := func(peer ident.PeerID) []wire.Block {
-		s.Connected(peer, wire.MinFrame, w.now)
-		s.Received(peer, wire.Handshake{FullHash: w.info.FullHash, TotalLength: uint64(w.info.TotalLength), PieceLength: 64 * kib, MaxFrame: wire.MinFrame}, w.now)
-		s.Received(peer, wire.HaveAll{}, w.now)
-		return requests(peer)
-	}
-	owed := join(refuser)
-	if join(honest); len(owed) != 4 {
-		t.Fatalf("%d blocks were asked", len(owed))
-	}
-	s.Received(refuser, wire.Reject{Block: owed[0]}, w.now)
-	anew := requests(honest)
-	if len(anew) != 4 {
-		t.Fatalf("%d blocks were asked of the next peer", len(anew))
-	}
-	give := func(b wire.Block) {
-		data := w.piece(w.data, last)[b.Begin:][:b.Length]
-		s.Received(honest, wire.Piece{Piece: last, Begin: b.Begin, Data: bytes.Clone(data)}, w.now)
-	}
-	give(anew[0])
-	give(anew[1])
-	s.Received(refuser, wire.Reject{Block: owed[1]}, w.now)
-	if more := requests(honest); len(more) != 0 {
+	s.gives(honest, anew[0])
+	s.gives(honest, anew[1])
+	s.s.Received(refuser, wire.Reject{Block: owed[1]}, s.now)
+	if more := s.requests(honest); len(more) != 0 {
 		t.Errorf("the next peer was asked again for %v", more)
 	}
-	give(anew[2])
-	give(anew[3])
-	requests(honest)
-	if !s.Complete() {
+	s.gives(honest, anew[2])
+	s.gives(honest, anew[3])
+	if !s.s.Complete() {
 		t.Error("it is not complete")
 	}
 }
