@@ -201,8 +201,9 @@ func (l *link) upload() {
 		link: l, own: newLimiter(up.perPeer), told: make(map[*Share]bool),
 		data: make([]byte, wire.MaxBlock), frame: make([]byte, 0, wire.MaxFrame),
 	}
-	// Not while it has a slot: a peer that takes nothing must not keep others waiting.
-	for l.uploads.wait() && l.conn.Room() {
+	// Not while it has a slot: a peer that takes nothing, or whose own limit lets nothing
+	// through at the moment, must not keep others waiting.
+	for l.uploads.wait() && l.conn.Room() && u.rest() {
 		select {
 		case up.slots <- struct{}{}:
 		case <-l.ctx.Done():
@@ -220,6 +221,7 @@ func (l *link) upload() {
 type uploader struct {
 	link  *link
 	own   *rate.Limiter   // of this peer
+	wait  time.Duration   // that its own limit wants before the next block
 	told  map[*Share]bool // of which shares the engine knows that this peer is served
 	data  []byte
 	frame []byte
@@ -232,15 +234,31 @@ func (u *uploader) turn(up *uplink) error {
 		if err != nil || !there {
 			return err
 		}
-		if u.own != nil {
-			if err := u.own.WaitN(u.link.ctx, int(job.block.Length)); err != nil {
-				return err
-			}
-		}
 		u.send(job)
 		sent += int(job.block.Length)
+		if u.own != nil {
+			if u.wait = u.own.ReserveN(time.Now(), int(job.block.Length)).Delay(); u.wait > 0 {
+				return nil
+			}
+		}
 	}
 	return nil
+}
+
+// rest waits until the peer's own limit lets something through; false once the link is closed.
+func (u *uploader) rest() bool {
+	if u.wait <= 0 {
+		return true
+	}
+	timer := time.NewTimer(u.wait)
+	defer timer.Stop()
+	u.wait = 0
+	select {
+	case <-timer.C:
+		return true
+	case <-u.link.ctx.Done():
+		return false
+	}
 }
 
 // take takes the block that is sent next, once the uplink's limit lets it through; false if none is waited for.

@@ -168,10 +168,15 @@ func (s *Swarm) mayFetch(r *remote, piece int) bool {
 	})
 }
 
+// somebodyHasAll reports whether a peer that is not silent has everything: then nothing is asked of one that is.
+func (s *Swarm) somebodyHasAll() bool {
+	return slices.ContainsFunc(s.order, func(r *remote) bool { return r.all && !r.silent })
+}
+
 // choose picks the piece to open next for a peer: any for the very first, then the
 // rarest, ties at random; -1 if the peer has none that is wanted.
 func (s *Swarm) choose(r *remote) int {
-	if r.offered == 0 {
+	if r.offered == 0 || (r.silent && s.somebodyHasAll()) {
 		return -1
 	}
 	may := func(piece int) bool { return s.mayFetch(r, piece) }

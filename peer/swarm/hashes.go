@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"p2pcdn/common/content"
 	"p2pcdn/common/wire"
 )
 
@@ -46,7 +47,10 @@ func (s *Swarm) serveHashes(r *remote, f wire.HashRequest) {
 		s.send(r, wire.HashReject{Number: s.Number, Index: f.Index})
 		return
 	}
-	hashes, proof := s.geometry.Prove(s.info.PieceHashes, int(f.Index))
+	if s.proofs == nil {
+		s.proofs = content.NewProofs(s.geometry, s.info.PieceHashes)
+	}
+	hashes, proof := s.proofs.Prove(int(f.Index))
 	s.send(r, wire.Hashes{Number: s.Number, Index: f.Index, Hashes: hashes, Proof: proof})
 }
 

@@ -76,6 +76,7 @@ type Swarm struct {
 	picker  *picker               // the other missing pieces
 	urgent  []Range               // what readers wait for, most urgent first
 	spans   []*hashSpan           // spans of piece hashes that are missing; empty once they are known
+	proofs  *content.Proofs       // of the piece hashes; nil before somebody asked for them
 	keeping int                   // bytes that the driver keeps at the moment
 	thirsty time.Time             // when Allow may say yes; zero: it never said no since
 
