@@ -19,6 +19,9 @@ func (s *Swarm) fill(now time.Time) {
 	case len(s.spans) > 0:
 		s.askHashes(now)
 	case !s.checking:
+		if len(s.solo) > 0 {
+			s.reclaim()
+		}
 		for _, r := range s.order {
 			s.fillPeer(r, now)
 		}
@@ -99,7 +102,7 @@ func (s *Swarm) urgentFor(r *remote) *openPiece {
 			if p == nil {
 				return s.begin(r, index)
 			}
-			if p.mayJoin(r) {
+			if s.mayJoin(p, r) {
 				return p
 			}
 		}
@@ -108,14 +111,40 @@ func (s *Swarm) urgentFor(r *remote) *openPiece {
 }
 
 // mayJoin reports whether the peer may be asked for what nobody was asked for yet.
-func (p *openPiece) mayJoin(r *remote) bool {
+func (s *Swarm) mayJoin(p *openPiece, r *remote) bool {
 	if p.unasked == 0 || p.spoilt {
 		return false
 	}
-	if p.solo && p.from == nil {
+	if p.solo && p.from == nil && !s.isSlow(r, p) {
 		p.from = r
 	}
 	return !p.solo || p.from == r
+}
+
+// isSlow reports whether another peer would send the rest of a piece, all of it, much earlier
+// than this one sends what it lacks. A piece that one peer alone must send is not for such a one: a liar could keep it.
+func (s *Swarm) isSlow(r *remote, p *openPiece) bool {
+	rest := r.pace.takes(p.missing * content.LeafLength)
+	return slices.ContainsFunc(s.order, func(other *remote) bool {
+		return other != r && !other.silent && !other.stalled && other.has != nil && other.has.Has(p.index) &&
+			2*other.pace.takes(other.inFlight+int(p.size))+stallAfter < rest
+	})
+}
+
+// reclaim takes pieces that one peer alone must send from peers that are slow, so that they
+// are begun anew with another one.
+func (s *Swarm) reclaim() {
+	for _, p := range s.opened {
+		if !p.solo || p.from == nil || p.spoilt || !s.isSlow(p.from, p) {
+			continue
+		}
+		for i := range p.from.asked {
+			if a := &p.from.asked[i]; a.of == p && a.attempt == p.attempt && !a.cancelled {
+				s.cancel(p.from, a)
+			}
+		}
+		p.restart()
+	}
 }
 
 // pieceFor returns an open piece of which the peer is to be asked a block: its own
@@ -128,7 +157,7 @@ func (s *Swarm) pieceFor(r *remote) *openPiece {
 		case p.unasked == 0 || p.spoilt:
 		case p.from == r:
 			return p
-		case p.from == nil && orphan == nil && s.mayFetch(r, p.index):
+		case p.from == nil && orphan == nil && s.mayFetch(r, p.index) && !(p.solo && s.isSlow(r, p)):
 			orphan = p
 		case p.from != nil && other == nil && !p.solo && s.mayFetch(r, p.index):
 			other = p

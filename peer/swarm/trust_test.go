@@ -203,3 +203,29 @@ func TestWhoLeavesTakesNothingOfTheNextAttemptAlong(t *testing.T) {
 	}
 	s.settled(s.order[0])
 }
+
+// TestASlowLiarDoesNotKeepAPiece: after a piece failed, one peer alone must send it, and the liar
+// may be that one. It sends right blocks from then on, ever so slowly; the piece goes to somebody faster.
+func TestASlowLiarDoesNotKeepAPiece(t *testing.T) {
+	for seed := range uint64(5) {
+		w := newWorld(t, seed, 8*mib, mib)
+		liar, leecher, honest := w.seeder(), w.leecher(), w.seeder()
+		liar.up, honest.up = 20e3, 4e6
+		lied := false
+		liar.reply = func(load Load) []wire.Frame {
+			piece := liar.truth(w, load)
+			if !lied {
+				piece.Data[3] ^= 1
+				lied = true
+			}
+			return []wire.Frame{piece}
+		}
+		w.connect(leecher, liar)
+		w.connect(leecher, honest)
+		w.run(30 * time.Second) // 2 s and what the liar costs; by the liar alone the piece takes a minute
+		w.done(leecher)
+		if leecher.banned[honest.id] {
+			t.Error("the honest peer was blamed")
+		}
+	}
+}
