@@ -107,7 +107,8 @@ export class Readers {
     }
     const begin = offset - geometry.pieceOffset(piece);
     const length = Math.min(chunk, end - offset, geometry.pieceSize(piece) - begin);
-    return this.#content.read(piece, begin, length);
+    // What the store gives is its own, and shared; a page may do with its chunk what it likes.
+    return (await this.#content.read(piece, begin, length)).slice();
   }
 
   /** Notes where a reader is, and so what it waits for. */

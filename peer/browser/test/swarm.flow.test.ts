@@ -208,7 +208,7 @@ describe("speed", () => {
         owes = Math.max(owes, leecher.swarm.peers()[0]?.owes ?? 0);
       }
       const reached = (1000 * seeder.uploaded) / w.now / up;
-      assert.ok(reached >= 0.9, `${reached} of the uplink`);
+      assert.ok(reached >= 0.8, `${reached} of the uplink, the start included`);
       assert.ok(owes <= most + 64 * kib, `${owes} bytes in flight`);
     });
   }

@@ -91,25 +91,25 @@ describe("picker", () => {
 });
 
 describe("pace", () => {
+  const block = 64 * kib;
+
   /** Has delivered blocks at a rate (bytes/s) for a while, each after the round trip. */
-  function steady(rate: number, rtt: number, lasted: number): Pace {
+  function steady(rate: number, rtt: number, lasted: number): { pace: Pace; now: number } {
     const pace = new Pace();
-    const block = 64 * kib;
     const each = (1000 * block) / rate;
-    const took = Math.max(rtt, each);
-    for (let now = 0; now < lasted; now += each) {
-      // What came during that time, this block included.
-      pace.came(block, pace.delivered + block - (rate * took) / 1000, took, now);
-      pace.came(0, pace.delivered, rtt, now);
+    let now = 0;
+    for (; now < lasted; now += each) {
+      pace.came(block, now);
+      pace.answered(rtt);
     }
-    return pace;
+    return { pace, now };
   }
 
-  test("the budget is the bandwidth-delay product twice, and what comes during a jitter where that is little where that is little", () => {
-    for (const [rate, rtt] of [[1e6, 50], [3e6, 20], [2e6, 400]] as const) {
+  test("the budget is the bandwidth-delay product twice, and what comes during a jitter where that is little", () => {
+    for (const [rate, rtt] of [[1e6, 50], [4e6, 20], [3e6, 400]] as const) {
       const product = (2 * rate * rtt) / 1000;
       const want = Math.max(product, Math.min(calm, product + (rate * jitter) / 1000));
-      const got = steady(rate, rtt, 3000).budget(4 * mib);
+      const got = steady(rate, rtt, 3000).pace.budget(4 * mib);
       assert.ok(got > 0.95 * want && got < 1.05 * want, `${rate} bytes/s over ${rtt} ms: ${got} instead of ${want}`);
     }
   });
@@ -117,33 +117,64 @@ describe("pace", () => {
   test("the budget is bounded", () => {
     assert.equal(new Pace().budget(4 * mib), firstBudget);
     assert.equal(new Pace().budget(1000), 1000);
-    assert.equal(steady(1000, 1, 300_000).budget(4 * mib), 128 * kib);
-    assert.equal(steady(1e9, 100, 1000).budget(4 * mib), 4 * mib);
+    assert.equal(steady(1000, 1, 300_000).pace.budget(4 * mib), 128 * kib);
+    assert.equal(steady(1e9, 100, 1000).pace.budget(4 * mib), 4 * mib);
+  });
+
+  test("a burst is not a rate", () => {
+    const rate = 1e6;
+    const pace = new Pace();
+    pace.idle();
+    for (let i = 0; i < 4; i++) pace.came(block, 0); // a quarter of a second's worth at once
+    assert.equal(pace.rate, 0);
+    for (let now = 0; now < 2000; ) {
+      now += (1000 * block) / rate;
+      pace.came(block, now);
+    }
+    assert.ok(pace.rate > 0.9 * rate && pace.rate < 2 * rate, `${pace.rate} bytes/s`);
+  });
+
+  test("idle time does not count", () => {
+    const { pace, now: begun } = steady(2e6, 20, 1000);
+    let now = begun;
+    for (let i = 0; i < 5; i++) {
+      now += 10_000;
+      pace.idle();
+      for (let n = 0; n < 20; n++) {
+        pace.came(block, now);
+        now += (1000 * block) / 2e6;
+      }
+    }
+    assert.ok(pace.rate > 1.8e6 && pace.rate < 2.2e6, `${pace.rate} bytes/s`);
   });
 
   test("an old rate is forgotten", () => {
-    const pace = steady(10e6, 20, 1000);
-    assert.ok(pace.rate > 9e6);
-    for (let i = 1; i <= 4; i++) pace.came(64 * kib, pace.delivered, 640, 1000 + i * 3750);
-    assert.ok(pace.rate > 90e3 && pace.rate < 110e3, `${pace.rate} bytes/s, of 100,000`);
+    const { pace, now: begun } = steady(10e6, 20, 1000);
+    assert.ok(pace.rate > 9e6 && pace.rate < 11e6);
+    for (let i = 1, now = begun; i <= 25; i++) {
+      now += (1000 * block) / 100e3;
+      pace.came(block, now);
+    }
+    assert.ok(pace.rate > 95e3 && pace.rate < 105e3, `${pace.rate} bytes/s, of 100,000`);
   });
 
   test("patience follows the rate", () => {
     assert.equal(new Pace().patience(48 * kib, 10_000), 10_000);
-    assert.equal(steady(10e6, 20, 1000).patience(48 * kib, 10_000), 3_000);
-    assert.equal(steady(1e3, 20, 200_000).patience(48 * kib, 10_000), 10_000);
-    assert.equal(steady(10e6, 20, 1000).patience(48 * kib, 1_000), 1_000);
+    assert.equal(steady(10e6, 20, 1000).pace.patience(48 * kib, 10_000), 3_000);
+    assert.equal(steady(1e3, 20, 200_000).pace.patience(48 * kib, 10_000), 10_000);
+    assert.equal(steady(10e6, 20, 1000).pace.patience(48 * kib, 1_000), 1_000);
   });
 
-  test("what a peer takes is its round trip and its bytes; a second where nothing is known", () => {
-    assert.equal(new Pace().takes(1), 1_000);
-    const got = steady(1e6, 50, 3000).takes(500_000);
+  test("what a peer takes is its round trip and its bytes; by its first budget where nothing is known", () => {
+    assert.equal(new Pace().takes(firstBudget), 1_000);
+    assert.equal(new Pace().takes(0), 0);
+    const got = steady(1e6, 50, 3000).pace.takes(500_000);
     assert.ok(Math.abs(got - 550) < 20, `${got} ms for half a second of bytes`);
   });
 
   test("the least round trip counts", () => {
     const pace = new Pace();
-    for (const took of [300, 40, 500]) pace.came(1, pace.delivered, took, 0);
+    for (const took of [300, 40, 500]) pace.answered(took);
     assert.equal(pace.rtt, 40);
   });
 });

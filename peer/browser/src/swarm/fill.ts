@@ -1,8 +1,9 @@
+import { LeafLength } from "../content.ts";
 import type { Block } from "../wire.ts";
 import { blockLength } from "../wire.ts";
 import { type Core, MaxAsked, maxKeeping } from "./core.ts";
 import { askHashes } from "./hashes.ts";
-import { jitter } from "./pace.ts";
+import { jitter, stallAfter } from "./pace.ts";
 import { OpenPiece } from "./piece.ts";
 import type { Remote } from "./remote.ts";
 
@@ -22,6 +23,7 @@ interface Ask {
 export function fill(core: Core, now: number): void {
   if (core.complete || core.checking) return;
   if (core.spans.length > 0) return askHashes(core, now);
+  if (core.solo.size > 0) reclaim(core);
   for (const r of core.peers.values()) fillPeer(core, r, now);
 }
 
@@ -37,8 +39,9 @@ function fillPeer(core: Core, r: Remote, now: number): void {
     if (r.waits === 0) {
       r.heard = now; // its patience begins with what it owes
       r.stalled = false;
+      r.pace.idle();
     }
-    r.asked.push({ block, of, attempt: of.attempt, at: now, before: r.pace.delivered, cancelled: false });
+    r.asked.push({ block, of, attempt: of.attempt, at: now, cancelled: false });
     r.inFlight += block.length;
     r.waits++;
     core.send(r, { type: "request", number: core.number, ...block });
@@ -74,17 +77,43 @@ function urgentFor(core: Core, r: Remote): OpenPiece | null {
       if (core.have.has(index) || !mayFetch(core, r, index)) continue;
       const p = core.open.get(index);
       if (p === undefined) return begin(core, r, index);
-      if (mayJoin(p, r)) return p;
+      if (mayJoin(core, p, r)) return p;
     }
   }
   return null;
 }
 
 /** Whether the peer may be asked for what nobody was asked for yet. */
-function mayJoin(p: OpenPiece, r: Remote): boolean {
+function mayJoin(core: Core, p: OpenPiece, r: Remote): boolean {
   if (p.unasked === 0 || p.spoilt) return false;
-  if (p.solo && p.from === null) p.from = r;
+  if (p.solo && p.from === null && !isSlow(core, r, p)) p.from = r;
   return !p.solo || p.from === r;
+}
+
+/**
+ * Whether another peer would send a piece, all of it, much earlier than this one sends the rest
+ * of it. A piece that one peer alone must send is not for such a one: a liar could keep it.
+ */
+function isSlow(core: Core, r: Remote, p: OpenPiece): boolean {
+  const rest = r.pace.takes(p.missing * LeafLength);
+  const length = core.geometry.pieceSize(p.index);
+  for (const other of core.peers.values()) {
+    if (other === r || other.silent || other.stalled || !other.has?.has(p.index)) continue;
+    if (2 * other.pace.takes(other.inFlight + length) + stallAfter < rest) return true;
+  }
+  return false;
+}
+
+/** Takes pieces that one peer alone must send from peers that are slow, so that they are begun anew with another one. */
+function reclaim(core: Core): void {
+  for (const p of core.open.values()) {
+    const { from } = p;
+    if (!p.solo || from === null || p.spoilt || !isSlow(core, from, p)) continue;
+    for (const asked of from.asked) {
+      if (asked.of === p && asked.attempt === p.attempt && !asked.cancelled) core.cancel(from, asked);
+    }
+    p.restart();
+  }
 }
 
 /**
@@ -98,7 +127,7 @@ function pieceFor(core: Core, r: Remote): OpenPiece | null {
   for (const p of core.open.values()) {
     if (p.unasked === 0 || p.spoilt) continue;
     if (p.from === r) return p;
-    if (p.from === null && orphan === null && mayFetch(core, r, p.index)) orphan = p;
+    if (p.from === null && orphan === null && mayFetch(core, r, p.index) && !(p.solo && isSlow(core, r, p))) orphan = p;
     else if (p.from !== null && other === null && !p.solo && mayFetch(core, r, p.index)) other = p;
   }
   if (orphan !== null) {
@@ -127,12 +156,18 @@ function mayFetch(core: Core, r: Remote, piece: number): boolean {
   return true;
 }
 
+/** Whether a peer that is not silent has everything: then nothing is asked of one that is. */
+function somebodyHasAll(core: Core): boolean {
+  for (const r of core.peers.values()) if (r.all && !r.silent) return true;
+  return false;
+}
+
 /**
  * The piece to open next for a peer: any for the very first, then the rarest, ties at
  * random; -1 if the peer has none that is wanted.
  */
 function choose(core: Core, r: Remote): number {
-  if (r.offered === 0) return -1;
+  if (r.offered === 0 || (r.silent && somebodyHasAll(core))) return -1;
   const may = (piece: number): boolean => mayFetch(core, r, piece);
   return core.have.count === 0 && core.open.size === 0 ? core.picker.any(may) : core.picker.rarest(may);
 }

@@ -21,11 +21,15 @@ export const jitter = 300;
  */
 export const calm = 256 << 10;
 
-/** The shortest time over which a rate is measured, in ms: blocks arrive in bunches. */
-const shortest = 20;
-
 /** How long a delivery rate counts at least, in ms; then it is forgotten in favour of what came later. */
 const paceWindow = 5_000;
+
+/**
+ * How long a rate must last to count, in ms. An upload limit lets a tenth of a second's worth
+ * through at once, and so does every buffer on the way: over less than this, a slow peer looks
+ * fast, is asked for far too much, and holds up the end.
+ */
+const paceSpan = 200;
 
 /**
  * How long a peer may owe a block in any case, in ms: a page in the background, a collector
@@ -53,6 +57,8 @@ const leastTime = 0.001;
 export class Pace {
   #delivered = 0; // bytes, ever
   #rtt = 0; // the least time from a question to its answer; 0: none yet
+  #since: number | null = null; // when this measurement began: with a block that came; null: it will with the next one
+  #then = 0; // what was delivered then
   #best = 0; // bytes/s: the best rate of this window
   #before = 0; // and of the one before
   #window = Number.NEGATIVE_INFINITY; // when this window began
@@ -72,20 +78,38 @@ export class Pace {
     return Math.max(this.#best, this.#before);
   }
 
-  /**
-   * Notes a block of so many bytes that came: it was asked for that long ago, when so many
-   * bytes had been delivered before.
-   */
-  came(bytes: number, before: number, took: number, now: number): void {
+  /** Notes how long an answer took. */
+  answered(took: number): void {
+    const rtt = Math.max(took, leastTime);
+    if (this.#rtt === 0 || rtt < this.#rtt) this.#rtt = rtt;
+  }
+
+  /** Notes the bytes of a block that came. */
+  came(bytes: number, now: number): void {
     this.#delivered += bytes;
+    if (this.#since !== null) {
+      const span = now - this.#since;
+      if (span < paceSpan) return;
+      this.#lasted((1000 * (this.#delivered - this.#then)) / span, now);
+    }
+    this.#since = now;
+    this.#then = this.#delivered;
+  }
+
+  /** Notes a rate that lasted long enough to count. */
+  #lasted(rate: number, now: number): void {
     if (now - this.#window >= paceWindow) {
       this.#before = this.#best;
       this.#best = 0;
       this.#window = now;
     }
-    this.#best = Math.max(this.#best, (1000 * (this.#delivered - before)) / Math.max(took, shortest));
-    const rtt = Math.max(took, leastTime);
-    if (this.#rtt === 0 || rtt < this.#rtt) this.#rtt = rtt;
+    this.#best = Math.max(this.#best, rate);
+  }
+
+  /** Says that the peer owes nothing at the moment: time passes that is not its own. */
+  idle(): void {
+    this.#since = null;
+    this.#then = this.#delivered;
   }
 
   /** How many bytes the peer may owe. */
@@ -102,8 +126,12 @@ export class Pace {
     return Math.min(most, Math.max(leastPatience, (1000 * patientBlocks * block) / this.rate));
   }
 
-  /** How long the peer needs for so many bytes, those that it owes included. */
+  /**
+   * How long the peer needs for so many bytes, those that it owes included. One whose rate is
+   * not known is taken to send in time what it is asked for at first.
+   */
   takes(bytes: number): number {
-    return this.rate === 0 ? stallAfter : this.#rtt + (1000 * bytes) / this.rate;
+    if (this.rate === 0) return (stallAfter * bytes) / firstBudget;
+    return this.#rtt + (1000 * bytes) / this.rate;
   }
 }

@@ -15,7 +15,6 @@ export interface Asked {
   readonly of: OpenPiece; // what it was asked for; that may have been given up since, and the same piece begun anew
   readonly attempt: number; // of that
   readonly at: number; // when
-  readonly before: number; // what the peer had delivered when it was asked, in bytes
   cancelled: boolean;
 }
 

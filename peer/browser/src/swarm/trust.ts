@@ -14,7 +14,8 @@ export function delivered(core: Core, r: Remote, frame: Piece, now: number): voi
   const block: Block = { piece: frame.piece, begin: frame.begin, length: frame.data.length };
   const asked = r.take(block);
   if (asked === undefined) return; // not asked for: a wrong piece, begin or length, or no longer owed
-  r.pace.came(block.length, asked.before, now - asked.at, now);
+  r.pace.came(block.length, now);
+  r.pace.answered(now - asked.at);
   r.heard = now;
   r.silent = false;
   r.stalled = false;
