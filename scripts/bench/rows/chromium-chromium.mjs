@@ -1,15 +1,15 @@
-// Chromium → Chromium: two contexts of a browser, and WebTorrent between the same two.
+// Chromium → Chromium: two browsers with a disk each, as two visitors have them. And WebTorrent,
+// between two private contexts of a browser, where it is fastest.
 
 import { startMediator } from "../../../peer/browser/e2e/harness.mjs";
-import { get, open, rateOf, seed, startContexts, startSite, verify } from "../pages.mjs";
+import { get, open, rateOf, seed, startContexts, startSite, startVisitor, verify } from "../pages.mjs";
 import { bySize, pageEnd, pageMessages } from "../raw.mjs";
 import * as webtorrent from "../webtorrent.mjs";
 
 export async function round(bench) {
   const file = await bench.file(bench.size(100, 16));
   const site = await startSite(bench, "preview/dist");
-  const contexts = await startContexts(bench);
-  const [from, to] = [await open(contexts[0], site), await open(contexts[1], site)];
+  const [from, to] = [await open(await startVisitor(bench), site), await open(await startVisitor(bench), site)];
 
   const raw = await bySize(file.bytes, pageMessages, (size) => pageEnd(from, size), (size) => pageEnd(to, size));
 
@@ -21,6 +21,6 @@ export async function round(bench) {
   bench.report("chromium-chromium", { ours, yardstick: raw, details: { timeline } });
   await Promise.all([from.close(), to.close()]);
 
-  const other = await webtorrent.transfer(bench, ...contexts, file);
+  const other = await webtorrent.transfer(bench, ...(await startContexts(bench)), file);
   bench.report("webtorrent", { ours, yardstick: other.rate, details: other.details });
 }
