@@ -19,7 +19,7 @@ const (
 	// beyond the bandwidth-delay product only overruns the sockets' buffers: in Chromium, a window of 256
 	// to 512 KiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
 	// repeated for seconds before it goes as fast. To measure again: scripts/bench/run.sh chromium-chromium
-	calm = 256 << 10
+	calm = 512 << 10
 
 	// paceWindow is how long a delivery rate counts at least; then it is forgotten
 	// in favour of what came later.

@@ -20,18 +20,30 @@ type picker struct {
 
 const notOffered = -1
 
-// newPicker offers every piece that is not in have.
-func newPicker(have *wire.Bits, random *rand.Rand) *picker {
+const (
+	// runBytes is how long the runs are in which pieces that lie beside each other are fetched, where
+	// nothing speaks for another order: whoever sends them reads them at once, and a page that reads a
+	// file pays by the call.
+	runBytes = 1 << 20
+
+	// leastRuns is how many runs there are at least, so that leechers who start together have
+	// something to exchange.
+	leastRuns = 32
+)
+
+// newPicker offers every piece that is not in have; pieceLength in bytes.
+func newPicker(have *wire.Bits, pieceLength int64, random *rand.Rand) *picker {
 	p := &picker{random: random, place: make([]int32, have.Len()), count: make([]int32, have.Len())}
-	for piece := range have.Len() {
-		p.place[piece] = notOffered
-		if !have.Has(piece) {
-			p.order = append(p.order, int32(piece))
+	run := max(1, min(int(runBytes/pieceLength), have.Len()/leastRuns))
+	for _, i := range random.Perm((have.Len() + run - 1) / run) {
+		// The last ones first: whatever is taken, the last of its rarity takes its place.
+		for piece := min((i+1)*run, have.Len()) - 1; piece >= i*run; piece-- {
+			p.place[piece] = notOffered
+			if !have.Has(piece) {
+				p.place[piece] = int32(len(p.order))
+				p.order = append(p.order, int32(piece))
+			}
 		}
-	}
-	random.Shuffle(len(p.order), func(i, j int) { p.order[i], p.order[j] = p.order[j], p.order[i] })
-	for i, piece := range p.order {
-		p.place[piece] = int32(i)
 	}
 	p.ends = []int32{int32(len(p.order))}
 	return p

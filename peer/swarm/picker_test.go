@@ -49,7 +49,7 @@ func TestPickerAgainstAModel(t *testing.T) {
 				offered[piece] = true
 			}
 		}
-		p := newPicker(have, random)
+		p := newPicker(have, 64*kib, random)
 		for step := range 600 {
 			piece := random.IntN(pieces)
 			what := random.IntN(5)
@@ -112,7 +112,7 @@ func TestTiesAreBroken(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	firsts := make([]int, pieces)
 	for range rounds {
-		p := newPicker(wire.NewBits(pieces), random)
+		p := newPicker(wire.NewBits(pieces), 64*kib, random)
 		for _, piece := range random.Perm(pieces) {
 			p.more(piece) // now all of them have one peer
 		}

@@ -142,7 +142,7 @@ func New(config Config) *Swarm {
 	if s.have == nil {
 		s.have = wire.NewBits(geometry.Pieces())
 	}
-	s.picker = newPicker(s.have, config.Random)
+	s.picker = newPicker(s.have, geometry.PieceLength, config.Random)
 	s.complete = s.have.All()
 	switch {
 	case !s.info.HasPieceHashes():

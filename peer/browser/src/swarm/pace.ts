@@ -19,7 +19,7 @@ export const jitter = 300;
  * 512 KiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
  * repeated for seconds before it goes as fast.
  */
-export const calm = 256 << 10;
+export const calm = 512 << 10;
 
 /** How long a delivery rate counts at least, in ms; then it is forgotten in favour of what came later. */
 const paceWindow = 5_000;
