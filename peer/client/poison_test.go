@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 
 	"p2pcdn/common/wire"
@@ -14,13 +15,19 @@ func TestAPoisonerAmongHonestSeedersOverWebRTC(t *testing.T) {
 	data, source := randomPieces(10<<20+5, 2<<20)
 	info := source.info
 	hub, connect := newHub(), overWebRTC()
+	lied := make(chan struct{}) // closed with the first lie: the honest ones send nothing before
+	source.spoil = func(int, int64, []byte) error {
+		<-lied
+		return nil
+	}
 	for range 2 {
-		honest := newPeer(t, Config{Line: hub.line(), Connect: connect, UploadLimit: 40e6}) // so that nobody has it all before the others come
+		honest := newPeer(t, Config{Line: hub.line(), Connect: connect})
 		if _, err := honest.Seed(source); err != nil {
 			t.Fatal(err)
 		}
 	}
-	lies := 0
+	served := 0
+	var once sync.Once
 	poisoner := newStranger(hub.line(), connect, func(l *strangerLink, frame wire.Frame) {
 		switch f := frame.(type) {
 		case wire.Handshake:
@@ -28,9 +35,10 @@ func TestAPoisonerAmongHonestSeedersOverWebRTC(t *testing.T) {
 		case wire.Request:
 			at := info.Geometry().PieceOffset(int(f.Piece)) + int64(f.Begin)
 			block := bytes.Clone(data[at : at+int64(f.Length)])
-			if lies++; lies%2 == 0 { // now and then it tells the truth
+			if served++; served%2 == 1 { // now and then it tells the truth
 				block[len(block)/2] ^= 1
 			}
+			once.Do(func() { close(lied) })
 			l.send(wire.Piece{Number: 9, Piece: f.Piece, Begin: f.Begin, Data: block})
 		}
 	}).start()
