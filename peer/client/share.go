@@ -78,7 +78,7 @@ type Share struct {
 	resumed    int                // pieces that were there already
 	endCheck   context.CancelFunc // of the check that goes on
 	readers    map[*Reader]bool
-	waiting    map[int]chan struct{} // per piece that readers wait for: closed when it is there; bounded by readers
+	waiting    map[int]chan struct{} // per piece that readers wait for: closed when it is there; bounded by the pieces
 	announce   announcement
 }
 
