@@ -483,8 +483,11 @@ func (s *Share) Status() Status {
 			State: s.state, Err: s.err, Info: s.info, Announced: s.announce.heard,
 			Phases: make(map[Phase]time.Time, len(s.phases)),
 			Swarm:  s.swarm.Status(), Connecting: s.connecting(),
-			Checked: s.checked.Load(), Resumed: s.resumed,
+			Resumed:  s.resumed,
 			Uploaded: s.uploaded.Load(), Served: len(s.served) + s.servedMore,
+		}
+		if !s.state.over() { // the job of a check may end after its share
+			status.Checked = s.checked.Load()
 		}
 		for phase, at := range s.phases {
 			status.Phases[phase] = at
