@@ -82,7 +82,7 @@ func (s *Swarm) nextFor(r *remote) (*openPiece, wire.Block) {
 		p = s.pieceFor(r)
 	}
 	if p != nil {
-		block, _ := p.next(length, unaskedLeaf)
+		block, _ := p.run(0, len(p.leaves), length, unaskedLeaf)
 		return p, block
 	}
 	if s.picker.empty() {
@@ -138,11 +138,7 @@ func (s *Swarm) reclaim() {
 		if !p.solo || p.from == nil || p.spoilt || !s.isSlow(p.from, p) {
 			continue
 		}
-		for i := range p.from.asked {
-			if a := &p.from.asked[i]; a.of == p && a.attempt == p.attempt && !a.cancelled {
-				s.cancel(p.from, a)
-			}
-		}
+		s.takeBack(p.from, p)
 		p.restart()
 	}
 }
@@ -293,15 +289,7 @@ func (s *Swarm) lastOwed(r, owner *remote, length int, of *openPiece) (*openPiec
 // owes alone, as a block of at most length bytes.
 func (p *openPiece) alone(b wire.Block, length int) (wire.Block, bool) {
 	first, end := span(b)
-	fits := func(l *leaf) bool { return l.state == leafMissing && l.askers < maxAskers }
-	for first < end && !fits(&p.leaves[first]) {
-		first++
-	}
-	last := first
-	for last < end && (last-first)*content.LeafLength < length && fits(&p.leaves[last]) {
-		last++
-	}
-	return p.block(first, last), last > first
+	return p.run(first, end, length, func(l *leaf) bool { return l.state == leafMissing && l.askers < maxAskers })
 }
 
 // handOver asks a peer that says it has a piece for what peers that have everything owe of
@@ -317,13 +305,21 @@ func (s *Swarm) handOver(r *remote, piece int) {
 		if !other.all || other.pace.takes(other.inFlight) < r.pace.takes(r.inFlight+int(p.size)) {
 			continue
 		}
-		for i := range other.asked {
-			if a := &other.asked[i]; a.of == p && a.attempt == p.attempt && !a.cancelled {
-				s.cancel(other, a)
-				p.from = r
-			}
+		if s.takeBack(other, p) {
+			p.from = r
 		}
 	}
+}
+
+// takeBack cancels what a peer owes of the piece, and reports whether that was anything.
+func (s *Swarm) takeBack(r *remote, p *openPiece) (any bool) {
+	for i := range r.asked {
+		if a := &r.asked[i]; a.of == p && a.attempt == p.attempt && !a.cancelled {
+			s.cancel(r, a)
+			any = true
+		}
+	}
+	return any
 }
 
 // isUrgent reports whether a reader waits for the piece.

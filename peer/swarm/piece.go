@@ -1,8 +1,6 @@
 package swarm
 
 import (
-	"math"
-
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/wire"
@@ -30,7 +28,7 @@ type openPiece struct {
 // leaf is one leaf of a piece.
 type leaf struct {
 	state  leafState
-	askers uint8 // peers that owe it
+	askers uint8 // peers that owe it; at most maxAskers
 	sender ident.PeerID
 	hash   content.Hash // once it is kept
 }
@@ -69,19 +67,17 @@ func (p *openPiece) block(first, end int) wire.Block {
 	}
 }
 
-// next returns the first run of leaves that fit, as a block of at most length bytes; false if there is none.
-func (p *openPiece) next(length int, fits func(*leaf) bool) (wire.Block, bool) {
-	for first := range p.leaves {
-		if !fits(&p.leaves[first]) {
-			continue
-		}
-		end := first + 1
-		for end < len(p.leaves) && (end-first+1)*content.LeafLength <= length && fits(&p.leaves[end]) {
-			end++
-		}
-		return p.block(first, end), true
+// run returns the first run of leaves that fit, from first to before end, as a block of at
+// most length bytes; false if there is none.
+func (p *openPiece) run(first, end, length int, fits func(*leaf) bool) (wire.Block, bool) {
+	for first < end && !fits(&p.leaves[first]) {
+		first++
 	}
-	return wire.Block{}, false
+	last := first
+	for last < end && (last-first+1)*content.LeafLength <= length && fits(&p.leaves[last]) {
+		last++
+	}
+	return p.block(first, last), last > first
 }
 
 // unaskedLeaf reports whether nobody owes the leaf.
@@ -90,12 +86,11 @@ func unaskedLeaf(l *leaf) bool { return l.state == leafMissing && l.askers == 0 
 // ask notes that one more peer owes the block.
 func (p *openPiece) ask(b wire.Block) {
 	for first, end := span(b); first < end; first++ {
-		if l := &p.leaves[first]; l.askers < math.MaxUint8 {
-			if unaskedLeaf(l) {
-				p.unasked--
-			}
-			l.askers++
+		l := &p.leaves[first]
+		if unaskedLeaf(l) {
+			p.unasked--
 		}
+		l.askers++
 	}
 }
 
