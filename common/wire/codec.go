@@ -76,7 +76,11 @@ func (f Have) append(to []byte) []byte {
 }
 
 func (f Request) append(to []byte) []byte {
-	return numbers(head(to, typeRequest, f.Number), f.Piece, f.Begin, f.Length)
+	to = head(to, typeRequest, f.Number)
+	for _, block := range f.Blocks {
+		to = numbers(to, block.Piece, block.Begin, block.Length)
+	}
+	return to
 }
 
 func (f Cancel) append(to []byte) []byte {
@@ -130,7 +134,7 @@ func Decode(frame []byte) (Frame, error) {
 	}
 	kind, number, body := frame[0], Number(binary.BigEndian.Uint16(frame[1:])), frame[headLength:]
 	u32 := func(i int) uint32 { return binary.BigEndian.Uint32(body[4*i:]) }
-	block := func() Block { return Block{u32(0), u32(1), u32(2)} }
+	block := func(i int) Block { return Block{u32(3 * i), u32(3*i + 1), u32(3*i + 2)} }
 
 	if least, most, known := bodyLength(kind); !known {
 		return nil, fail(CodeUnknownType, "no frame has type %d", kind)
@@ -143,17 +147,24 @@ func Decode(frame []byte) (Frame, error) {
 	case typeBitfield:
 		return Bitfield{number, body}, nil
 	case typeRequest:
-		return Request{number, block()}, nil
+		if len(body)%blockBody != 0 {
+			return nil, fail(CodeBadLength, "a request of %d bytes", len(frame))
+		}
+		blocks := make([]Block, len(body)/blockBody)
+		for i := range blocks {
+			blocks[i] = block(i)
+		}
+		return Request{number, blocks}, nil
 	case typePiece:
 		return Piece{number, u32(0), u32(1), body[8:]}, nil
 	case typeCancel:
-		return Cancel{number, block()}, nil
+		return Cancel{number, block(0)}, nil
 	case typeHaveAll:
 		return HaveAll{number}, nil
 	case typeHaveNone:
 		return HaveNone{number}, nil
 	case typeReject:
-		return Reject{number, block()}, nil
+		return Reject{number, block(0)}, nil
 	case typeHashRequest:
 		return HashRequest{number, u32(0)}, nil
 	case typeHashes:
@@ -174,8 +185,10 @@ func bodyLength(kind byte) (least, most int, known bool) {
 		return 0, 0, true
 	case typeHave, typeHashRequest, typeHashReject:
 		return 4, 4, true
-	case typeRequest, typeCancel, typeReject:
-		return 12, 12, true
+	case typeRequest:
+		return blockBody, MaxRequests * blockBody, true
+	case typeCancel, typeReject:
+		return blockBody, blockBody, true
 	case typeBitfield:
 		return 1, content.MaxPieces / 8, true
 	case typePiece:

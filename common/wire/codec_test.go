@@ -22,6 +22,7 @@ func TestFramesFitInMinFrame(t *testing.T) {
 		"a bitfield":     wire.Bitfield{Bits: make([]byte, content.MaxPieces/8)},
 		"piece hashes":   wire.Hashes{Hashes: hashes, Proof: proof},
 		"a goodbye":      wire.Goodbye{Message: strings.Repeat("a", 9999)},
+		"many requests":  wire.Request{Blocks: make([]wire.Block, wire.MaxRequests)},
 		"the last index": wire.HashRequest{Index: content.MaxPieces - 1},
 	} {
 		encoded := wire.Append(nil, frame)

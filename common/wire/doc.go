@@ -29,7 +29,7 @@
 //	have       4     piece u32
 //	bitfield   5     one bit per piece, the first piece is the highest bit of the first
 //	                 byte; spare bits at the end are zero
-//	request    6     piece u32, begin u32, length u32
+//	request    6     n × (piece u32, begin u32, length u32), n from 1 to MaxRequests
 //	piece      7     piece u32, begin u32, data: the rest of the frame, at least one byte
 //	                 (none for the empty content)
 //	cancel     8     piece u32, begin u32, length u32
@@ -58,19 +58,18 @@
 // own, once. Its number is not in use by another content of the same sender. A
 // peer that neither has nor wants the content answers goodbye. full_hash, total_length
 // and piece_length must be what the receiver knows; if not, it answers goodbye
-// with the reason. max_frame is the largest frame, in bytes, that the sender of
-// the handshake can both send and receive, at least [MinFrame]: nobody sends a
-// larger one than the smaller of the two. Before the other's handshake came, that is
-// MinFrame.
+// with the reason. max_frame is the largest frame, in bytes, that the sender of the
+// handshake can send on this channel, from [MinFrame] to [MaxFrame]; everybody takes
+// frames of MaxFrame. (Some can send less than they take, as pion can.)
 //
 // Behind the handshake comes, once, what its sender has: bitfield, have all or
 // have none. have adds a piece that was since completed and verified.
 //
-// request asks for a block: begin is a multiple of 16 KiB (a leaf of the hash tree)
+// request asks for one block or several, each of which is answered by itself: begin is a multiple of 16 KiB (a leaf of the hash tree)
 // within the piece, and the block ends at such a multiple or at the piece's end, so
 // that each leaf comes from one sender. A block has at most [MaxBlock] bytes, and the
-// piece frame that carries it must fit in max_frame: [BlockLength] says how long that lets
-// a block be. A request is answered by piece, with the whole block, or by
+// piece frame that carries it must fit in the max_frame of the peer that is asked: [BlockLength]
+// says how long that lets a block be; before it was heard, a leaf. Each is answered by piece, with the whole block, or by
 // reject, once, in any order. A peer keeps at most [MaxRequests] requests of the
 // other side waiting, over all contents, and rejects what comes above. The empty content
 // has one piece of no bytes, which is asked for with length 0.
@@ -90,7 +89,7 @@
 // # Errors
 //
 // A frame of a type that is not in the table is ignored, so that the protocol can grow. A
-// malformed frame, a frame over max_frame, a content number without a handshake (unless
+// malformed frame, a frame over MaxFrame, a content number without a handshake (unless
 // a goodbye crossed it), and a request outside the content or longer than a block end the whole connection: such a
 // peer cannot be understood. A piece that was not asked for is dropped. A piece with wrong data
 // ends the content with goodbye(poisoned), and the sender is not asked for it again.

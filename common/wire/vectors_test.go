@@ -54,6 +54,7 @@ type fields struct {
 	Type                 string
 	Number               wire.Number
 	Piece, Begin, Length uint32
+	Blocks               []wire.Block
 	Index                uint32
 	Bits, Data           string
 	FullHash             content.FullHash `json:"full_hash"`
@@ -90,7 +91,7 @@ func (v vector) frame(t testing.TB) wire.Frame {
 	case "bitfield":
 		return wire.Bitfield{Number: f.Number, Bits: v.bytes(t, f.Bits)}
 	case "request":
-		return wire.Request{Number: f.Number, Block: block}
+		return wire.Request{Number: f.Number, Blocks: f.Blocks}
 	case "piece":
 		return wire.Piece{Number: f.Number, Piece: f.Piece, Begin: f.Begin, Data: v.bytes(t, f.Data)}
 	case "cancel":

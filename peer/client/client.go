@@ -72,7 +72,7 @@ func New(config Config) *Client {
 	c := &Client{
 		config:  config,
 		uplink:  newUplink(config),
-		rate:    newLimiter(config.DownloadLimit),
+		rate:    newDownloadLimiter(config.DownloadLimit),
 		alarm:   time.NewTimer(time.Hour), // set by schedule
 		inbox:   make(chan func(), inboxSize),
 		closed:  make(chan struct{}),

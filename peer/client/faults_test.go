@@ -62,50 +62,50 @@ func TestMisbehavingSeeders(t *testing.T) {
 		at := info.Geometry().PieceOffset(int(b.Piece)) + int64(b.Begin)
 		return data[at : at+int64(b.Length)]
 	}
-	type script func(l *strangerLink, r wire.Request)
+	type script func(l *strangerLink, r wire.Block)
 	for _, test := range []struct {
 		name   string
 		script script
 		banned bool // it is told to be a liar
 		ended  bool // its connection is ended
 	}{
-		{"poisons", func(l *strangerLink, r wire.Request) {
-			wrong := bytes.Clone(right(r.Block))
+		{"poisons", func(l *strangerLink, r wire.Block) {
+			wrong := bytes.Clone(right(r))
 			wrong[0] ^= 1
 			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: wrong})
 		}, true, false},
-		{"one piece for another", func(l *strangerLink, r wire.Request) {
+		{"one piece for another", func(l *strangerLink, r wire.Block) {
 			other := wire.Block{Piece: (r.Piece + 1) % 16, Begin: r.Begin, Length: r.Length}
 			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: right(other)})
 		}, true, false},
-		{"no such piece", func(l *strangerLink, r wire.Request) {
-			l.send(wire.Piece{Number: 9, Piece: 1 << 31, Begin: r.Begin, Data: right(r.Block)})
+		{"no such piece", func(l *strangerLink, r wire.Block) {
+			l.send(wire.Piece{Number: 9, Piece: 1 << 31, Begin: r.Begin, Data: right(r)})
 		}, false, false},
-		{"too short", func(l *strangerLink, r wire.Request) {
-			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: right(r.Block)[:1]})
+		{"too short", func(l *strangerLink, r wire.Block) {
+			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: right(r)[:1]})
 		}, false, false},
-		{"too long", func(l *strangerLink, r wire.Request) {
-			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: append(bytes.Clone(right(r.Block)), 0)})
+		{"too long", func(l *strangerLink, r wire.Block) {
+			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: append(bytes.Clone(right(r)), 0)})
 		}, false, false},
-		{"never answers", func(*strangerLink, wire.Request) {}, false, false},
-		{"rejects", func(l *strangerLink, r wire.Request) {
-			l.send(wire.Reject{Number: 9, Block: r.Block})
+		{"never answers", func(*strangerLink, wire.Block) {}, false, false},
+		{"rejects", func(l *strangerLink, r wire.Block) {
+			l.send(wire.Reject{Number: 9, Block: r})
 		}, false, false},
-		{"disconnects", func(l *strangerLink, r wire.Request) { l.get().Close(nil) }, false, true},
-		{"disconnects in the middle", func(l *strangerLink, r wire.Request) {
-			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: right(r.Block)})
+		{"disconnects", func(l *strangerLink, r wire.Block) { l.get().Close(nil) }, false, true},
+		{"disconnects in the middle", func(l *strangerLink, r wire.Block) {
+			l.send(wire.Piece{Number: 9, Piece: r.Piece, Begin: r.Begin, Data: right(r)})
 			l.get().Close(nil)
 		}, false, true},
-		{"says goodbye", func(l *strangerLink, r wire.Request) {
+		{"says goodbye", func(l *strangerLink, r wire.Block) {
 			l.send(wire.Goodbye{FullHash: info.FullHash, Reason: wire.ReasonOverloaded})
 		}, false, false},
-		{"a number of nothing", func(l *strangerLink, r wire.Request) { l.send(wire.HaveAll{Number: 10}) }, false, true},
-		{"nonsense", func(l *strangerLink, r wire.Request) { _ = l.get().Send([]byte{4}) }, false, true},
-		{"an unknown type", func(l *strangerLink, r wire.Request) { _ = l.get().Send([]byte{99, 0, 9}) }, false, false},
-		{"a huge frame", func(l *strangerLink, r wire.Request) {
-			_ = l.get().Send(wire.Append(nil, wire.Piece{Number: 9, Data: make([]byte, 100<<10)}))
+		{"a number of nothing", func(l *strangerLink, r wire.Block) { l.send(wire.HaveAll{Number: 10}) }, false, true},
+		{"nonsense", func(l *strangerLink, r wire.Block) { _ = l.get().Send([]byte{4}) }, false, true},
+		{"an unknown type", func(l *strangerLink, r wire.Block) { _ = l.get().Send([]byte{99, 0, 9}) }, false, false},
+		{"a huge frame", func(l *strangerLink, r wire.Block) {
+			_ = l.get().Send(wire.Append(nil, wire.Piece{Number: 9, Data: make([]byte, wire.MaxBlock+1)}))
 		}, false, true},
-		{"greets twice", func(l *strangerLink, r wire.Request) { greet(info, l) }, false, true},
+		{"greets twice", func(l *strangerLink, r wire.Block) { greet(info, l) }, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
@@ -115,7 +115,9 @@ func TestMisbehavingSeeders(t *testing.T) {
 					case wire.Handshake:
 						greet(info, l)
 					case wire.Request:
-						test.script(l, f)
+						for _, block := range f.Blocks {
+							test.script(l, block)
+						}
 						token(asked)
 					}
 				}).start()
@@ -235,10 +237,10 @@ func TestTooManyRequestsAreRejected(t *testing.T) {
 			return wire.Block{Piece: uint32(i / 4 % 16), Begin: uint32(i % 4 * content.LeafLength), Length: content.LeafLength}
 		}
 		const above = 10
-		l.send(wire.Request{Number: 3, Block: block(0)})
+		l.send(wire.Request{Number: 3, Blocks: []wire.Block{block(0)}})
 		synctest.Wait() // it is being read
 		for i := range wire.MaxRequests + above {
-			l.send(wire.Request{Number: 3, Block: block(i + 1)})
+			l.send(wire.Request{Number: 3, Blocks: []wire.Block{block(i + 1)}})
 		}
 		synctest.Wait()
 		if n := replies.count(is[wire.Reject]); n != above {
@@ -268,7 +270,7 @@ func TestUnknownContents(t *testing.T) {
 		unknown.FullHash[0] ^= 1
 		// All in one flight, as the protocol allows: what follows the refused
 		// handshake is ignored.
-		l.send(hello(unknown, 3), wire.HaveNone{Number: 3}, wire.Request{Number: 3, Block: wire.Block{Length: content.LeafLength}})
+		l.send(hello(unknown, 3), wire.HaveNone{Number: 3}, wire.Request{Number: 3, Blocks: []wire.Block{{Length: content.LeafLength}}})
 		synctest.Wait()
 		if n := replies.count(func(f wire.Frame) bool {
 			return f == wire.Goodbye{FullHash: unknown.FullHash, Reason: wire.ReasonNotHere}
@@ -276,7 +278,7 @@ func TestUnknownContents(t *testing.T) {
 			t.Errorf("%d goodbyes", n)
 		}
 		// The number may be used again.
-		l.send(hello(source.info, 3), wire.HaveNone{Number: 3}, wire.Request{Number: 3, Block: wire.Block{Length: content.LeafLength}})
+		l.send(hello(source.info, 3), wire.HaveNone{Number: 3}, wire.Request{Number: 3, Blocks: []wire.Block{{Length: content.LeafLength}}})
 		synctest.Wait()
 		if n := replies.count(is[wire.Piece]); n != 1 {
 			t.Errorf("%d pieces", n)
@@ -336,7 +338,7 @@ func TestNoMorePeersAreServedThanAllowed(t *testing.T) {
 			l := another.dial(hub.lines[0])
 			guests = append(guests, another)
 			synctest.Wait()
-			l.send(hello(source.info, 3), wire.HaveNone{Number: 3}, wire.Request{Number: 3, Block: wire.Block{Length: content.LeafLength}})
+			l.send(hello(source.info, 3), wire.HaveNone{Number: 3}, wire.Request{Number: 3, Blocks: []wire.Block{{Length: content.LeafLength}}})
 			synctest.Wait()
 			bye := replies.count(func(f wire.Frame) bool {
 				return f == wire.Goodbye{FullHash: source.info.FullHash, Reason: wire.ReasonOverloaded}

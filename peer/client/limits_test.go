@@ -123,9 +123,9 @@ func newAsker(hub *hub, connect func(rtc.Peering) Conn, info content.Info, waiti
 		perPiece := int(info.PieceLength / content.LeafLength)
 		leaf := a.next % leaves
 		a.next++
-		l.send(wire.Request{Number: 3, Block: wire.Block{
+		l.send(wire.Request{Number: 3, Blocks: []wire.Block{{
 			Piece: uint32(leaf / perPiece), Begin: uint32(leaf % perPiece * content.LeafLength), Length: content.LeafLength,
-		}})
+		}}})
 	}
 	a.stranger = newStranger(hub.line(), connect, func(l *strangerLink, frame wire.Frame) {
 		a.mu.Lock()
@@ -259,7 +259,7 @@ func TestAPeerThatTakesNothingHoldsNoSlot(t *testing.T) {
 		synctest.Wait()
 		l.send(hello(source.info, 3), wire.HaveNone{Number: 3})
 		for i := range wire.MaxRequests { // four times what a channel holds
-			l.send(wire.Request{Number: 3, Block: wire.Block{Piece: uint32(i % 16), Length: content.LeafLength}})
+			l.send(wire.Request{Number: 3, Blocks: []wire.Block{{Piece: uint32(i % 16), Length: content.LeafLength}}})
 		}
 		synctest.Wait()
 		seeder.do(func() {
@@ -297,7 +297,7 @@ func TestCancelledRequestsCostNothing(t *testing.T) {
 		blocks := make([]wire.Block, 60)
 		for i := range blocks {
 			blocks[i] = wire.Block{Piece: uint32(i / 4), Begin: uint32(i % 4 * content.LeafLength), Length: content.LeafLength}
-			l.send(wire.Request{Number: 3, Block: blocks[i]})
+			l.send(wire.Request{Number: 3, Blocks: []wire.Block{blocks[i]}})
 		}
 		time.Sleep(100 * time.Millisecond) // of the bubble
 		for _, block := range blocks {

@@ -38,8 +38,8 @@ type link struct {
 
 	open     bool
 	closing  bool
-	since    time.Time // when it last had a share, or opened
-	maxFrame int
+	since    time.Time              // when it last had a share, or opened
+	maxFrame int                    // bytes that can be sent in a frame
 	shares   map[*Share]bool        // contents in common, each with this peer in its swarm
 	wanted   []*Share               // that are to join when it is open and it is their turn
 	numbers  map[wire.Number]*Share // by the remote's content numbers; nil: it said that number, and we said goodbye
@@ -160,7 +160,6 @@ func (l *link) admit() {
 // Frame implements [rtc.Handler].
 func (l *link) Frame(data []byte) {
 	frame, err := wire.Decode(bytes.Clone(data))
-	size := len(data)
 	if errors.Is(err, &wire.Error{Code: wire.CodeUnknownType}) {
 		return // of a later version
 	}
@@ -169,8 +168,6 @@ func (l *link) Frame(data []byte) {
 		case l.closing:
 		case err != nil:
 			l.breach(content.FullHash{}, fmt.Errorf("reading a frame: %w", err))
-		case size > l.maxFrame:
-			l.breach(content.FullHash{}, fmt.Errorf("a frame of %d bytes where %d were agreed on", size, l.maxFrame))
 		default:
 			l.received(frame)
 		}

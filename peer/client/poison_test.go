@@ -33,13 +33,15 @@ func TestAPoisonerAmongHonestSeedersOverWebRTC(t *testing.T) {
 		case wire.Handshake:
 			greet(info, l)
 		case wire.Request:
-			at := info.Geometry().PieceOffset(int(f.Piece)) + int64(f.Begin)
-			block := bytes.Clone(data[at : at+int64(f.Length)])
-			if served++; served%2 == 1 { // now and then it tells the truth
-				block[len(block)/2] ^= 1
+			for _, asked := range f.Blocks {
+				at := info.Geometry().PieceOffset(int(asked.Piece)) + int64(asked.Begin)
+				block := bytes.Clone(data[at : at+int64(asked.Length)])
+				if served++; served%2 == 1 { // now and then it tells the truth
+					block[len(block)/2] ^= 1
+				}
+				once.Do(func() { close(lied) })
+				l.send(wire.Piece{Number: 9, Piece: asked.Piece, Begin: asked.Begin, Data: block})
 			}
-			once.Do(func() { close(lied) })
-			l.send(wire.Piece{Number: 9, Piece: f.Piece, Begin: f.Begin, Data: block})
 		}
 	}).start()
 	defer poisoner.end()

@@ -301,7 +301,9 @@ func TestAReaderNeverSeesALie(t *testing.T) {
 			case wire.Handshake:
 				greet(info, l)
 			case wire.Request:
-				l.send(wire.Piece{Number: 9, Piece: f.Piece, Begin: f.Begin, Data: make([]byte, f.Length)})
+				for _, block := range f.Blocks {
+					l.send(wire.Piece{Number: 9, Piece: block.Piece, Begin: block.Begin, Data: make([]byte, block.Length)})
+				}
 			}
 		}).start()
 		liar.line.Announce(info.FullHash)

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/wire"
 )
@@ -159,7 +161,7 @@ const turn = 256 << 10
 // shares, whatever they ask for. It is safe to be used by all uploaders.
 type uplink struct {
 	slots   chan struct{} // holds a token for each slot in use; those who wait are served in order
-	all     *rate.Limiter // nil: no limit
+	all     *limiter      // nil: no limit
 	gate    chan struct{} // holds a token while a block waits for all: until then the next one may be cancelled
 	perPeer int64         // bytes/s; 0: no limit
 }
@@ -171,9 +173,42 @@ func newUplink(config Config) uplink {
 	}
 }
 
-// newLimiter returns a limiter of so many bytes per second, nil for 0. What was not used
-// for a tenth of a second is lost; a block goes through in any case.
-func newLimiter(bytesPerSecond int64) *rate.Limiter {
+// limiter holds what is sent to a rate, in bytes/s. What was not used for a tenth of a second
+// is lost: a burst would make us look faster than we are.
+type limiter struct{ *rate.Limiter }
+
+// newLimiter returns a limiter of so many bytes per second, nil for 0.
+func newLimiter(bytesPerSecond int64) *limiter {
+	if bytesPerSecond <= 0 {
+		return nil
+	}
+	return &limiter{rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(content.LeafLength, bytesPerSecond/10)))}
+}
+
+// wait returns when so many bytes may go, or an error once ctx is done.
+func (l *limiter) wait(ctx context.Context, bytes int) error {
+	for bytes > 0 {
+		part := min(bytes, l.Burst())
+		if err := l.WaitN(ctx, part); err != nil {
+			return err
+		}
+		bytes -= part
+	}
+	return nil
+}
+
+// reserve lets so many bytes go ahead, and returns how long nothing else may then.
+func (l *limiter) reserve(now time.Time, bytes int) (wait time.Duration) {
+	for bytes > 0 {
+		part := min(bytes, l.Burst())
+		wait = l.ReserveN(now, part).DelayFrom(now)
+		bytes -= part
+	}
+	return wait
+}
+
+// newDownloadLimiter returns what [Client.allow] asks, nil for 0. A whole block goes through at once.
+func newDownloadLimiter(bytesPerSecond int64) *rate.Limiter {
 	if bytesPerSecond <= 0 {
 		return nil
 	}
@@ -220,7 +255,7 @@ func (l *link) upload() {
 // uploader is what the goroutine that serves a peer owns.
 type uploader struct {
 	link  *link
-	own   *rate.Limiter   // of this peer
+	own   *limiter        // of this peer
 	wait  time.Duration   // that its own limit wants before the next block
 	told  map[*Share]bool // of which shares the engine knows that this peer is served
 	data  []byte
@@ -237,7 +272,7 @@ func (u *uploader) turn(up *uplink) error {
 		u.send(job)
 		sent += int(job.block.Length)
 		if u.own != nil {
-			if u.wait = u.own.ReserveN(time.Now(), int(job.block.Length)).Delay(); u.wait > 0 {
+			if u.wait = u.own.reserve(time.Now(), int(job.block.Length)); u.wait > 0 {
 				return nil
 			}
 		}
@@ -275,7 +310,7 @@ func (u *uploader) take(up *uplink) (job upload, there bool, err error) {
 		return upload{}, false, l.ctx.Err()
 	}
 	if job, there = l.uploads.next(l.id); there {
-		err = up.all.WaitN(l.ctx, int(job.block.Length))
+		err = up.all.wait(l.ctx, int(job.block.Length))
 	}
 	return job, there, err
 }

@@ -130,8 +130,8 @@ func announceMessageSize(sdp string) string {
 	return sdp + messageSizeLine + strconv.Itoa(wire.MaxFrame) + "\r\n"
 }
 
-// maxFrame is the largest frame, in bytes, that both directions carry, given
-// the description that the other side sent.
+// maxFrame is the largest frame, in bytes, that we can send, given the description that
+// the other side sent.
 func maxFrame(remoteSDP string) int {
 	remote := defaultMessageSize
 	if value, found := sdpValue(remoteSDP, messageSizeLine); found {

@@ -121,7 +121,8 @@ type Handler interface {
 	// Signal hands out a signal for the remote peer, to be sent in order.
 	Signal(data string)
 
-	// Opened says that frames can be sent, of at most maxFrame bytes.
+	// Opened says that frames can be sent, of at most maxFrame bytes. Those that come have up
+	// to [wire.MaxFrame].
 	Opened(maxFrame int)
 
 	// Frame hands over a frame. It is valid only during the call. The next one

@@ -38,10 +38,15 @@ func (s *Swarm) fillPeer(r *remote, now time.Time) {
 	if r.silent {
 		budget = 1 // one block, to see whether it is there again
 	}
+	// Several blocks in one frame, where nobody waits for one.
+	if r.inFlight > budget-r.pace.portion(budget) && len(s.urgent) == 0 && !s.picker.empty() {
+		return
+	}
+	var blocks []wire.Block
 	for r.inFlight < budget && len(r.asked) < MaxAsked && s.keeping < maxKeeping && !now.Before(s.thirsty) {
 		p, block := s.nextFor(r)
 		if p == nil || !s.allowed(now, int(block.Length)) {
-			return
+			break
 		}
 		p.ask(block)
 		if r.waits == 0 {
@@ -51,7 +56,10 @@ func (s *Swarm) fillPeer(r *remote, now time.Time) {
 		r.asked = append(r.asked, asked{Block: block, of: p, attempt: p.attempt, at: now})
 		r.inFlight += int(block.Length)
 		r.waits++
-		s.send(r, wire.Request{Number: s.Number, Block: block})
+		blocks = append(blocks, block)
+	}
+	if len(blocks) > 0 {
+		s.send(r, wire.Request{Number: s.Number, Blocks: blocks})
 	}
 }
 
@@ -71,7 +79,7 @@ func (s *Swarm) allowed(now time.Time, bytes int) bool {
 // nextFor returns the block that the peer is to be asked next, and its piece, which is open;
 // nil if there is none.
 func (s *Swarm) nextFor(r *remote) (*openPiece, wire.Block) {
-	length := wire.BlockLength(r.maxFrame)
+	length := min(wire.BlockLength(r.maxFrame), r.pace.block(s.InFlight))
 	p := s.urgentFor(r)
 	if p == nil {
 		if head := s.head(); head != nil {

@@ -236,9 +236,10 @@ func newTrouble(t *testing.T, seed uint64) *trouble {
 	if faults.IntN(2) == 0 {
 		w.leecher.disk = func() time.Duration { return time.Duration(faults.IntN(80)) * time.Millisecond }
 	}
-	w.leecher.maxFrame = []int{wire.MinFrame, 40 * kib, 64 * kib, wire.MaxFrame}[faults.IntN(4)]
+	frames := []int{wire.MinFrame, 40 * kib, 64 * kib, wire.MaxFrame}
 	for range 1 + faults.IntN(3) {
 		n := w.seeder()
+		n.maxFrame = frames[faults.IntN(4)]
 		n.reply = func(load Load) []wire.Frame { return w.fault(n, load) }
 		w.faulty = append(w.faulty, n)
 	}

@@ -1,6 +1,11 @@
 package swarm
 
-import "time"
+import (
+	"math/bits"
+	"time"
+
+	"p2pcdn/common/content"
+)
 
 const (
 	// firstBudget is what may be asked of a peer of which nothing is known, in bytes:
@@ -8,18 +13,29 @@ const (
 	// leechers ask one slow seeder.
 	firstBudget = 256 << 10
 
-	// leastBudget is asked even of the slowest, in bytes: one block on its way and one behind it.
+	// leastBudget is asked even of the slowest, in bytes: a few blocks, so that one is on its way
+	// while others are behind it.
 	leastBudget = 128 << 10
+
+	// blocksAtATime is how many blocks a peer owes at least: few enough that those of a fast one are
+	// long, and so many that those of a slow one come one by one, and can be taken back one by one.
+	blocksAtATime = 4
+
+	// together is how much is asked for at a time, in one frame, as the time in which it comes. Of a fast
+	// peer that is several blocks: with a frame for each, a transfer between Chromiums takes a tenth
+	// longer. More than that only makes those of whom nothing is left to ask wait for the others at the end.
+	together = 20 * time.Millisecond
 
 	// jitter is added to the round trip: a busy page or process answers only now
 	// and then, and what it sends meanwhile has to have been asked for.
 	jitter = 300 * time.Millisecond
 
 	// calm is the most that may be asked for on account of jitter, in bytes. What is on its way
-	// beyond the bandwidth-delay product only overruns the sockets' buffers: in Chromium, a window of 256
-	// to 512 KiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
-	// repeated for seconds before it goes as fast. To measure again: scripts/bench/run.sh chromium-chromium
-	calm = 512 << 10
+	// beyond the bandwidth-delay product only overruns the sockets' buffers: in Chromium, a window of up
+	// to 1 MiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
+	// repeated for seconds before it goes as fast.
+	// To measure again: scripts/bench/run.sh chromium-chromium
+	calm = 1 << 20
 
 	// paceWindow is how long a delivery rate counts at least; then it is forgotten
 	// in favour of what came later.
@@ -95,6 +111,18 @@ func (p *pace) budget(most int) int {
 	}
 	product := 2 * p.rate() * p.rtt.Seconds()
 	return max(leastBudget, min(most, int(max(product, min(calm, product+p.rate()*jitter.Seconds())))))
+}
+
+// portion is what has to be missing in the budget, in bytes, before more is asked for.
+func (p *pace) portion(budget int) int {
+	return min(budget/2, int(p.rate()*together.Seconds()))
+}
+
+// block is the longest block that the peer is to be asked for, in bytes: its part of the budget, and
+// a power of two, so that pieces are cut evenly.
+func (p *pace) block(most int) int {
+	part := max(content.LeafLength, p.budget(most)/blocksAtATime)
+	return 1 << (bits.Len(uint(part)) - 1)
 }
 
 // patience is how long the peer may owe a block and send nothing.

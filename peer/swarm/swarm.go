@@ -89,7 +89,8 @@ type Range struct{ First, End int } // End is one behind the last
 // remote is a peer, as far as this content goes.
 type remote struct {
 	id       ident.PeerID
-	maxFrame int        // what our side of the channel can carry; then the smaller of both
+	maxSend  int        // bytes: the largest frame that we can send it
+	maxFrame int        // bytes: the largest that it can send; 0 before it was heard
 	greeted  bool       // its handshake came
 	has      *wire.Bits // nil before its bitfield came
 	all      bool       // it has everything, and is not in the picker's counts
@@ -169,7 +170,7 @@ func (s *Swarm) send(r *remote, frame wire.Frame) { s.do(Send{r.id, frame}) }
 
 // Connected says that there is a channel to the peer for this content: because it was
 // found, or because its handshake came (which is then to be handed to Received).
-// maxFrame is what our side of the channel can send and receive, in bytes. A banned
+// maxFrame is the largest frame that we can send, in bytes. A banned
 // peer is said goodbye to at once; a peer that is connected already stays as it is.
 func (s *Swarm) Connected(peer ident.PeerID, maxFrame int, now time.Time) {
 	if s.peers[peer] != nil {
@@ -180,7 +181,7 @@ func (s *Swarm) Connected(peer ident.PeerID, maxFrame int, now time.Time) {
 		s.do(Drop{peer, wire.ReasonPoisoned, true})
 		return
 	}
-	r := &remote{id: peer, maxFrame: maxFrame, heard: now}
+	r := &remote{id: peer, maxSend: maxFrame, heard: now}
 	s.peers[peer] = r
 	s.order = append(s.order, r)
 	s.send(r, wire.Handshake{
@@ -322,7 +323,11 @@ func (s *Swarm) Received(peer ident.PeerID, frame wire.Frame, now time.Time) {
 	case wire.Have:
 		s.haveOne(r, f)
 	case wire.Request:
-		s.serve(r, f)
+		for _, block := range f.Blocks {
+			if s.peers[r.id] == r { // unless an earlier one was nonsense
+				s.serve(r, block)
+			}
+		}
 	case wire.Cancel:
 		s.do(Unload{r.id, s.Number, f.Block})
 	case wire.Piece:
@@ -354,7 +359,7 @@ func (s *Swarm) handshake(r *remote, f wire.Handshake) {
 		s.leave(r, wire.ReasonWrongPieceLength, false)
 	default:
 		r.greeted = true
-		r.maxFrame = min(r.maxFrame, int(f.MaxFrame))
+		r.maxFrame = int(min(f.MaxFrame, wire.MaxFrame))
 	}
 }
 
@@ -435,16 +440,16 @@ func (s *Swarm) checkBlock(b wire.Block) error {
 	return nil
 }
 
-func (s *Swarm) serve(r *remote, f wire.Request) {
-	if err := s.checkBlock(f.Block); err != nil {
+func (s *Swarm) serve(r *remote, block wire.Block) {
+	if err := s.checkBlock(block); err != nil {
 		s.breach(r, "a request outside the content: %w", err)
 		return
 	}
-	if !s.have.Has(int(f.Piece)) || int(f.Length) > wire.BlockLength(r.maxFrame) {
-		s.send(r, wire.Reject{Number: s.Number, Block: f.Block})
+	if !s.have.Has(int(block.Piece)) || int(block.Length) > wire.BlockLength(r.maxSend) {
+		s.send(r, wire.Reject{Number: s.Number, Block: block})
 		return
 	}
-	s.do(Load{r.id, s.Number, f.Block})
+	s.do(Load{r.id, s.Number, block})
 }
 
 // take removes the block from what the peer owes and returns it: the request that

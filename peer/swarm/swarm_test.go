@@ -43,9 +43,11 @@ func TestRequestsTravelWithTheHandshake(t *testing.T) {
 	asked := 0
 	for _, frame := range leecher.line(seeder).sent {
 		if request, is := frame.(wire.Request); is {
-			asked += int(request.Length)
-			if int(request.Length) != 48*kib && int(request.Length) != 16*kib {
-				t.Errorf("a block of %d bytes in frames of 64 KiB", request.Length)
+			for _, block := range request.Blocks {
+				asked += int(block.Length)
+				if int(block.Length) != 48*kib && int(block.Length) != 16*kib {
+					t.Errorf("a block of %d bytes in frames of 64 KiB", block.Length)
+				}
 			}
 		}
 	}
@@ -54,11 +56,11 @@ func TestRequestsTravelWithTheHandshake(t *testing.T) {
 	}
 }
 
-func TestBlocksFitTheSmallerFrame(t *testing.T) {
+func TestBlocksFitWhatThePeerCanSend(t *testing.T) {
 	for _, maxFrame := range []int{wire.MinFrame, 40 * kib, 64 * kib, wire.MaxFrame} {
 		w := newWorld(t, 1, mib, 256*kib)
 		seeder, leecher := w.seeder(), w.leecher()
-		seeder.maxFrame, leecher.maxFrame = wire.MaxFrame, maxFrame
+		seeder.maxFrame, leecher.maxFrame = maxFrame, wire.MinFrame
 		w.connect(leecher, seeder)
 		w.run(time.Minute) // deliver fails the test for a frame that is too large
 		w.done(leecher)
@@ -168,7 +170,7 @@ func TestFirstPieceIsRandomAndTheRestRarestFirst(t *testing.T) {
 		w.run(time.Minute)
 		for _, frame := range leecher.line(seeder).sent {
 			if request, is := frame.(wire.Request); is {
-				firsts[request.Piece] = true
+				firsts[request.Blocks[0].Piece] = true
 				break
 			}
 		}
@@ -333,7 +335,7 @@ func TestRefusalsOfAGivenUpPieceDoNotTouchTheNextOne(t *testing.T) {
 	for seed := range uint64(30) {
 		w := newWorld(t, seed, 3*64*kib, 64*kib)
 		refuser, leecher, honest := w.seeder(), w.leecher(), w.seeder()
-		leecher.maxFrame = wire.MinFrame // a leaf a block
+		refuser.maxFrame, honest.maxFrame = wire.MinFrame, wire.MinFrame // a leaf a block
 		for piece := range 3 {
 			leecher.swarm.solo[piece] = true // as after a piece of several senders that was wrong
 		}
@@ -513,13 +515,13 @@ func TestBreaches(t *testing.T) {
 		"bitfield with spare":    {wire.Bitfield{Bits: []byte{0, 1}}},
 		"have before bitfield":   {wire.Have{Piece: 1}},
 		"have beyond":            {wire.HaveNone{}, wire.Have{Piece: 10}},
-		"request beyond":         {wire.Request{Block: block(10, 0, 16*kib)}},
-		"request past the end":   {wire.Request{Block: block(0, 64*kib, 16*kib)}},
-		"request across the end": {wire.Request{Block: block(0, 48*kib, 32*kib)}},
-		"request unaligned":      {wire.Request{Block: block(0, 1, 16*kib)}},
-		"request odd length":     {wire.Request{Block: block(0, 0, 16*kib+1)}},
-		"request of nothing":     {wire.Request{Block: block(0, 0, 0)}},
-		"request overflowing":    {wire.Request{Block: block(0, 1<<32-16*kib, 16*kib)}},
+		"request beyond":         {wire.Request{Blocks: []wire.Block{block(10, 0, 16*kib)}}},
+		"request past the end":   {wire.Request{Blocks: []wire.Block{block(0, 64*kib, 16*kib)}}},
+		"request across the end": {wire.Request{Blocks: []wire.Block{block(0, 48*kib, 32*kib)}}},
+		"request unaligned":      {wire.Request{Blocks: []wire.Block{block(0, 1, 16*kib)}}},
+		"request odd length":     {wire.Request{Blocks: []wire.Block{block(0, 0, 16*kib+1)}}},
+		"request of nothing":     {wire.Request{Blocks: []wire.Block{block(0, 0, 0)}}},
+		"request overflowing":    {wire.Request{Blocks: []wire.Block{block(0, 1<<32-16*kib, 16*kib)}}},
 		"hash request unaligned": {wire.HashRequest{Index: 1}},
 		"hash request beyond":    {wire.HashRequest{Index: 16}},
 	} {
@@ -558,7 +560,7 @@ func TestRequestsThatCannotBeServedAreRejected(t *testing.T) {
 	leecher.swarm.Connected(peer, wire.MinFrame, w.now)
 	leecher.swarm.Actions()
 	for _, block := range []wire.Block{{Piece: 1, Begin: 0, Length: 16 * kib}, {Piece: 1, Begin: 0, Length: 64 * kib}} {
-		leecher.swarm.Received(peer, wire.Request{Number: 5, Block: block}, w.now)
+		leecher.swarm.Received(peer, wire.Request{Number: 5, Blocks: []wire.Block{block}}, w.now)
 		actions := leecher.swarm.Actions()
 		want := Send{peer, wire.Reject{Number: leecher.swarm.Number, Block: block}}
 		if len(actions) != 1 || actions[0] != Action(want) {
@@ -574,7 +576,7 @@ func TestCancelTakesALoadBack(t *testing.T) {
 	seeder.swarm.Connected(peer, 64*kib, w.now)
 	seeder.swarm.Actions()
 	block := wire.Block{Piece: 1, Begin: 0, Length: 16 * kib}
-	seeder.swarm.Received(peer, wire.Request{Block: block}, w.now)
+	seeder.swarm.Received(peer, wire.Request{Blocks: []wire.Block{block}}, w.now)
 	seeder.swarm.Received(peer, wire.Cancel{Block: block}, w.now)
 	want := []Action{Load{peer, seeder.swarm.Number, block}, Unload{peer, seeder.swarm.Number, block}}
 	if got := seeder.swarm.Actions(); !slices.Equal(got, want) {

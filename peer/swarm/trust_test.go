@@ -79,7 +79,7 @@ func (s *script) look() {
 			case Send:
 				switch f := a.Frame.(type) {
 				case wire.Request:
-					s.requested[a.Peer] = append(s.requested[a.Peer], f.Block)
+					s.requested[a.Peer] = append(s.requested[a.Peer], f.Blocks...)
 				case wire.Cancel:
 					s.cancelled[a.Peer] = append(s.cancelled[a.Peer], f.Block)
 				}

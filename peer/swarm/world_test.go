@@ -337,8 +337,8 @@ func (w *world) deliver(l *line, epoch int, encoded []byte) {
 		w.t.Errorf("a swarm sent what does not decode: %v", err)
 		return
 	}
-	if len(encoded) > to.maxFrame {
-		w.t.Errorf("a frame of %d bytes to a peer that takes %d", len(encoded), to.maxFrame)
+	if from := l.from; len(encoded) > from.maxFrame {
+		w.t.Errorf("a frame of %d bytes of a peer that can send %d", len(encoded), from.maxFrame)
 	}
 	wrong := false
 	if piece, is := frame.(wire.Piece); is {
@@ -511,7 +511,7 @@ func (w *world) serve(n *node) {
 	load := w.pick(n, t.to)
 	t.sent += int(load.Block.Length)
 	n.sending = true
-	w.at(w.take(&n.upFree, n.up, int(load.Block.Length), max(wire.MaxBlock, n.up/10)), func() {
+	w.at(w.take(&n.upFree, n.up, int(load.Block.Length), max(content.LeafLength, n.up/10)), func() {
 		n.sending = false
 		n.turns = append(n.turns, t)
 		w.answer(n, load)
@@ -642,7 +642,7 @@ func (w *world) fetched(n *node) (bytes int64) {
 func (n *node) requests(of *node) (all []wire.Block) {
 	for _, frame := range n.line(of).sent {
 		if request, is := frame.(wire.Request); is {
-			all = append(all, request.Block)
+			all = append(all, request.Blocks...)
 		}
 	}
 	return all

@@ -104,7 +104,7 @@ export class Peer {
     return this.#state;
   }
 
-  /** The largest frame, in bytes, that the channel carries. */
+  /** The largest frame, in bytes, that can be sent. */
   get maxFrame(): number {
     return this.#maxFrame;
   }
@@ -216,7 +216,6 @@ export class Peer {
 
   frame(bytes: Bytes): void {
     if (this.#state !== "open") return;
-    if (bytes.length > this.#maxFrame) return this.breach(`a frame of ${bytes.length} bytes`);
     const frame = decode(bytes);
     if (frame instanceof FrameError) {
       // A type that is not known yet is no fault: the protocol may grow.

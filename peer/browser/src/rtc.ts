@@ -110,7 +110,7 @@ export interface Handler {
   /** Hands out a signal for the remote peer, to be sent in order. */
   signal(data: string): void;
   phase(phase: ConnPhase): void;
-  /** Frames can be sent, of at most maxFrame bytes. */
+  /** Frames can be sent, of at most maxFrame bytes. Those that come have up to MaxFrame. */
   opened(maxFrame: number): void;
   /** Hands over a frame, which is the receiver's own. */
   frame(frame: Bytes): void;

@@ -18,7 +18,7 @@ import { type Block, type Frame, MaxBlock, MaxRequests, sameBlock } from "./wire
 const turnBytes = 256 << 10;
 
 /** What is read before it is a peer's turn, in bytes: while one block is sent, the next ones are there. */
-const readAhead = 256 << 10;
+const readAhead = 512 << 10;
 
 /**
  * How long a piece counts at least as being passed on, in ms: twice what a peer needs to

@@ -20,11 +20,11 @@ export const ChannelLabel = "p2pcdn/1";
  */
 export const MinFrame = 20 << 10;
 
-/** Bounds max_frame. Chromium takes messages of at most 256 KiB. Bytes. */
+/** Bounds every frame, and so max_frame. Chromium takes messages of at most 256 KiB. Bytes. */
 export const MaxFrame = 256 << 10;
 
-/** Bounds a block: at 64 KiB the cost per message no longer counts. Bytes. */
-export const MaxBlock = 64 << 10;
+/** Bounds a block: each costs a page a request, a message to the disk and a write. Bytes. */
+export const MaxBlock = 128 << 10;
 
 /** How many requests of a peer may wait at the other side. */
 export const MaxRequests = 512;
@@ -34,6 +34,7 @@ export const MaxMessage = 256;
 
 const headLength = 3; // type, content number
 const blockHead = headLength + 8; // and piece, begin
+const blockBody = 12; // piece, begin, length
 const maxProof = 8; // hashes: MaxPieces are 2^8 spans of MaxProofHashes
 const handshakeBody = 1 + HashSize + 8 + 4 + 4;
 
@@ -129,9 +130,16 @@ export interface Have {
   readonly piece: number;
 }
 
-/** Asks for a block, takes that back, or says that it will not be answered with data. */
+/** Asks for one block or several, each of which is answered by itself; at most MaxRequests. */
+export interface Request {
+  readonly type: "request";
+  readonly number: number;
+  readonly blocks: readonly Block[];
+}
+
+/** Takes the request of a block back, or says that it will not be answered with data. */
 export interface BlockFrame extends Block {
-  readonly type: "request" | "cancel" | "reject";
+  readonly type: "cancel" | "reject";
   readonly number: number;
 }
 
@@ -172,7 +180,7 @@ export interface Goodbye {
 }
 
 /** A frame that belongs to a content by its sender's content number. */
-export type NumberedFrame = Handshake | Bitfield | HaveAllOrNone | Have | BlockFrame | Piece | HashRequest | Hashes;
+export type NumberedFrame = Handshake | Bitfield | HaveAllOrNone | Have | Request | BlockFrame | Piece | HashRequest | Hashes;
 
 export type Frame = NumberedFrame | Goodbye;
 
@@ -225,9 +233,13 @@ export function encode(frame: Frame): Bytes {
     case "have":
       return u32s(start(frame, 4), frame.piece).bytes;
     case "request":
+      return u32s(
+        start(frame, blockBody * frame.blocks.length),
+        ...frame.blocks.flatMap(({ piece, begin, length }) => [piece, begin, length]),
+      ).bytes;
     case "cancel":
     case "reject":
-      return u32s(start(frame, 12), frame.piece, frame.begin, frame.length).bytes;
+      return u32s(start(frame, blockBody), frame.piece, frame.begin, frame.length).bytes;
     case "hash_request":
     case "hash_reject":
       return u32s(start(frame, 4), frame.index).bytes;
@@ -324,7 +336,7 @@ export function decode(frame: Bytes): Frame | FrameError {
     case numbers.bitfield:
       return { type: "bitfield", number, bits: body };
     case numbers.request:
-      return { type: "request", number, piece: u32(0), begin: u32(1), length: u32(2) };
+      return decodeRequest(number, u32, body.length);
     case numbers.piece:
       return { type: "piece", number, piece: u32(0), begin: u32(1), data: body.subarray(8) };
     case numbers.cancel:
@@ -359,9 +371,10 @@ function bodyBounds(kind: number): [least: number, most: number] | null {
     case numbers.hash_reject:
       return [4, 4];
     case numbers.request:
+      return [blockBody, MaxRequests * blockBody];
     case numbers.cancel:
     case numbers.reject:
-      return [12, 12];
+      return [blockBody, blockBody];
     case numbers.bitfield:
       return [1, MaxPieces / 8];
     case numbers.piece:
@@ -375,6 +388,16 @@ function bodyBounds(kind: number): [least: number, most: number] | null {
     default:
       return null;
   }
+}
+
+function decodeRequest(number: number, u32: (i: number) => number, length: number): Request | FrameError {
+  if (length % blockBody !== 0) return new FrameError("bad_length", `a request of ${length} bytes`);
+  const blocks = Array.from({ length: length / blockBody }, (_, i) => ({
+    piece: u32(3 * i),
+    begin: u32(3 * i + 1),
+    length: u32(3 * i + 2),
+  }));
+  return { type: "request", number, blocks };
 }
 
 function decodeHashes(number: number, index: number, count: number, list: Uint8Array): Hashes | FrameError {

@@ -23,7 +23,7 @@ import { Signaling } from "../src/signaling.ts";
 import { Disk, type Store } from "../src/store.ts";
 import {
   Bits,
-  type BlockFrame,
+  type Block,
   decode,
   encode,
   type Frame,
@@ -177,7 +177,7 @@ class Puppet {
   }
 
   /** Seeds a content, as the script answers a request. */
-  static seeding(net: Net, info: Info, answer: (request: BlockFrame) => Frame[]): Puppet {
+  static seeding(net: Net, info: Info, answer: (block: Block) => Frame[]): Puppet {
     const puppet = new Puppet(net);
     const { fullHash, totalLength, pieceLength } = info;
     puppet.signaling.announce(fullHash);
@@ -186,7 +186,7 @@ class Puppet {
       send({ type: "have_all", number: 9 });
     };
     puppet.answer = (frame, send) => {
-      if (frame.type === "request") answer(frame).forEach(send);
+      if (frame.type === "request") frame.blocks.flatMap(answer).forEach(send);
       if (frame.type === "cancel") send({ ...frame, type: "reject", number: 9 });
     };
     return puppet;
@@ -394,11 +394,11 @@ test("two leechers that call each other at once get one connection", async () =>
 describe("a peer that does not do what it should", () => {
   const data = randomBytes(6, 10 * 64 * kib);
   const info = infoOf(data, 64 * kib);
-  const truth = ({ piece, begin, length }: BlockFrame): Frame & { data: Bytes } => {
+  const truth = ({ piece, begin, length }: Block): Frame & { data: Bytes } => {
     const offset = piece * info.pieceLength + begin;
     return { type: "piece", number: 9, piece, begin, data: data.slice(offset, offset + length) };
   };
-  const lies: [string, string[], (request: BlockFrame) => Frame[]][] = [
+  const lies: [string, string[], (request: Block) => Frame[]][] = [
     ["wrong data", ["bad_peer"], (request) => [{ ...truth(request), data: new Uint8Array(request.length) }]],
     ["a wrong index", [], (request) => [{ ...truth(request), piece: 77 } as Frame]],
     ["a wrong begin", [], (request) => [{ ...truth(request), begin: request.begin + 7 } as Frame]],
@@ -477,7 +477,7 @@ test("an offer for a content that is not here is ignored, a handshake for it is 
   puppet.opened = (send) => {
     send({ type: "handshake", number: 1, fullHash: unknown, totalLength: 5, pieceLength: 65536, maxFrame: MinFrame });
     send({ type: "have_none", number: 1 });
-    send({ type: "request", number: 1, piece: 0, begin: 0, length: 5 });
+    send({ type: "request", number: 1, blocks: [{ piece: 0, begin: 0, length: 5 }] });
   };
   puppet.call(content.info?.full_hash as FullHash, seederID);
   await net.clock.pass(1000);
@@ -499,7 +499,7 @@ test("requests wait as the channel drains, up to a bound; cancelled and voided o
   puppet.opened = (send) => {
     send({ type: "handshake", number: 1, fullHash: info.fullHash, totalLength: info.totalLength, pieceLength: info.pieceLength, maxFrame: MaxFrame });
     send({ type: "have_none", number: 1 });
-    for (let i = 0; i < MaxRequests + 100; i++) send({ type: "request", number: 1, ...block(i) });
+    for (let i = 0; i < MaxRequests + 100; i++) send({ type: "request", number: 1, blocks: [block(i)] });
     send({ type: "cancel", number: 1, ...block(63) });
   };
   puppet.call(info.fullHash, client.peerID as PeerID);
@@ -811,7 +811,7 @@ test("a bitfield of some pieces is followed", async () => {
   assert.equal(content.progress.verified, 2);
   assert.deepEqual([...content.progress.bitmap], [0x21, 0]);
   assert.equal(content.peers[0]?.pieces, 2);
-  const asked = new Set(partial.received.flatMap((frame) => (frame.type === "request" ? [frame.piece] : [])));
+  const asked = new Set(partial.received.flatMap((frame) => (frame.type === "request" ? frame.blocks.map(({ piece }) => piece) : [])));
   assert.deepEqual([...asked].sort(), [2, 7]);
 });
 

@@ -43,6 +43,7 @@ class FakeWorker implements WorkerLike {
   onmessageerror: WorkerLike["onmessageerror"] = null;
   onerror: WorkerLike["onerror"] = null;
   terminated = false;
+  readonly heard: string[] = []; // the types of what it was asked
   readonly agent: FakeAgent;
   readonly #port: Port;
 
@@ -62,6 +63,7 @@ class FakeWorker implements WorkerLike {
   }
 
   postMessage(message: Request, transfer: Transferable[]): void {
+    this.heard.push(message.type);
     const copy = structuredClone(message, { transfer });
     queueMicrotask(() => {
       if (!this.terminated) this.#port.onmessage?.({ data: copy });
@@ -182,6 +184,31 @@ test("what is settled is there on the next visit, and nothing else", async () =>
   await fill(reopened, what, [0]);
   await reopened.close(false);
   assert.deepEqual(await revisit(origin, what), [0, 1, 4]);
+});
+
+test("the worker is told of several settled pieces at a time, and in good time", async () => {
+  const [origin, what] = [new FakeOrigin(), await content(21)];
+  const page = new Page(origin);
+  const store = await page.open(what);
+  await have(store, what);
+  const told = (): number => page.workers[0]?.heard.filter((type) => type === "settle").length ?? 0;
+  for (const n of [3, 0, 1]) {
+    await store.keep(n, 0, what.piece(n));
+    store.settle(n);
+  }
+  assert.equal(told(), 0);
+  await inTime(origin, new Promise<void>((resolve) => origin.clock.after(250, resolve)));
+  assert.equal(told(), 1);
+  for (const n of [4, 2]) {
+    await store.keep(n, 0, what.piece(n));
+    store.settle(n);
+  }
+  assert.deepEqual(await store.read(2, 0, 9), what.piece(2).slice(0, 9)); // which the worker must know by then
+  assert.equal(told(), 2);
+  await inTime(origin, new Promise<void>((resolve) => origin.clock.after(1000, resolve)));
+  assert.equal(told(), 2, "it was told of nothing");
+  page.leave();
+  assert.deepEqual(await revisit(origin, what), all);
 });
 
 test("the whole content, from the disk, and whole again on the next visit", async () => {

@@ -96,6 +96,20 @@ test("a memory store hashes blocks as they come, and gives what is settled", asy
   assert.deepEqual(new Uint8Array(await blob.arrayBuffer()), data);
 });
 
+test("a memory store keeps a whole piece as it came, and takes blocks of it before and after", async () => {
+  const data = randomBytes(6, 65536);
+  const store = new MemoryStore(new Geometry(data.length + 1, 65536), "");
+  await store.keep(0, 16384, new Uint8Array(16384)); // of an attempt that was given up
+  const frame = new Uint8Array(data.length + 11); // a block lies in its frame
+  frame.set(data, 11);
+  const leaves = await store.keep(0, 0, frame.subarray(11));
+  assert.deepEqual(leaves, await hashLeaves(data));
+  await store.keep(0, 32768, data.slice(32768, 49152)); // asked for twice
+  store.settle(0);
+  assert.deepEqual(await store.read(0, 0, data.length), data);
+  assert.equal((await store.read(0, 5, 7)).buffer, frame.buffer, "it was copied");
+});
+
 test("a Blob that is seeded is complete, and nothing can be kept in it", async () => {
   const blob = new Blob([new Uint8Array(100_000)]);
   const store = new BlobStore(new Geometry(100_000, 65536), blob);

@@ -63,7 +63,7 @@ describe("a bucket", () => {
   });
 
   test("says when to come again", () => {
-    const bucket = new Bucket(65_536);
+    const bucket = new Bucket(MaxBlock);
     assert.equal(bucket.take(MaxBlock, 5), 0);
     assert.equal(bucket.take(MaxBlock, 5), 1000);
     assert.equal(bucket.take(MaxBlock, 505), 500);
@@ -79,7 +79,7 @@ describe("a bucket", () => {
   });
 
   test("lets go ahead what is reserved", () => {
-    const bucket = new Bucket(65_536);
+    const bucket = new Bucket(MaxBlock);
     assert.deepEqual([0, 0, 0].map(() => bucket.reserve(MaxBlock, 0)), [0, 1000, 2000]);
     assert.equal(bucket.reserve(MaxBlock, 3000), 0);
   });
@@ -182,11 +182,14 @@ describe("an uplink", () => {
       for (let piece = 0; piece < 8; piece++) uploader.add(content, 7, block(100 * i + piece));
     }
     await settled();
+    let free = (): void => {};
+    link.enter({ turn: () => new Promise((resolve) => (free = resolve)) }); // until all of them are in the line
     for (const far of fars) far.buffered = 0;
     for (const uploader of uploaders) uploader.go();
+    free();
     await settled();
     const turns = log.map((entry) => entry[0]).join("").match(/(.)\1*/g);
-    assert.deepEqual(turns, ["aaaa", "bbbb", "cccc", "aaaa", "bbbb", "cccc"]);
+    assert.deepEqual(turns, ["aa", "bb", "cc", "aa", "bb", "cc", "aa", "bb", "cc", "aa", "bb", "cc"]);
   });
 
   test("holds a limit over all peers, in equal parts", async () => {

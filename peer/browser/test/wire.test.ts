@@ -59,7 +59,7 @@ describe("frames.json", () => {
 });
 
 test("frames decode from the middle of a buffer", () => {
-  const frame: Frame = { type: "request", number: 7, piece: 1, begin: 2 << 14, length: 1 << 14 };
+  const frame: Frame = { type: "request", number: 7, blocks: [{ piece: 1, begin: 2 << 14, length: 1 << 14 }] };
   const buffer = new Uint8Array(40);
   buffer.set(encode(frame), 5);
   assert.deepEqual(decode(buffer.subarray(5, 5 + encode(frame).length)), frame);

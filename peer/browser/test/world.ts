@@ -4,7 +4,7 @@ import { Geometry, geometryOf, type Hash, type Info, LeafLength, validateInfo } 
 import { sha256Sync } from "../src/content/tree.ts";
 import type { PeerID } from "../src/ident.ts";
 import { type Action, Swarm, type SwarmConfig } from "../src/swarm.ts";
-import { Bits, type Block, type BlockFrame, decode, encode, type Frame, FrameError, type Piece, sameBlock } from "../src/wire.ts";
+import { Bits, type Block, decode, encode, type Frame, FrameError, type Piece, sameBlock } from "../src/wire.ts";
 
 /** A generator of numbers in [0, 1) that a seed determines (mulberry32). */
 export function seeded(seed: number): () => number {
@@ -168,8 +168,8 @@ export class Node {
   }
 
   /** What it asked another one for, in order. */
-  requests(of: Node): BlockFrame[] {
-    return this.sentTo(of).filter((frame): frame is BlockFrame => frame.type === "request");
+  requests(of: Node): Block[] {
+    return this.sentTo(of).flatMap((frame) => (frame.type === "request" ? frame.blocks : []));
   }
 
   /** How many bytes of blocks came to it. */
@@ -308,7 +308,7 @@ export class World {
   #deliver(from: Node, to: Node, frame: Bytes): void {
     const decoded = decode(frame);
     if (decoded instanceof FrameError) return assert.fail(`a swarm sent what does not decode: ${decoded.message}`);
-    assert.ok(frame.length <= to.maxFrame, `a frame of ${frame.length} bytes to a peer that takes ${to.maxFrame}`);
+    assert.ok(frame.length <= from.maxFrame, `a frame of ${frame.length} bytes of a peer that can send ${from.maxFrame}`);
     if (decoded.type === "piece") from.line(to).brought += decoded.data.length;
     to.swarm.received(from.id, decoded, this.now);
     this.act(to);

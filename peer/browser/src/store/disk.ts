@@ -1,5 +1,5 @@
 import type { Bytes } from "../bytes.ts";
-import { type Clock, pageClock } from "../clock.ts";
+import { type Cancel, type Clock, pageClock } from "../clock.ts";
 import { encodeInfo, type Geometry, geometryOf, HashSize, type Hash, type Info, parseInfo } from "../content.ts";
 import { Bits } from "../wire.ts";
 import { BlobStore } from "./blob.ts";
@@ -33,6 +33,12 @@ export interface DiskSeams {
 
 /** How long the worker may take to come up, in ms: it is in the page already, and not fetched. */
 const startPatience = 10_000;
+
+/**
+ * How often the worker is told which pieces are settled, in ms. Telling it costs two messages and a write,
+ * and a page that is killed in between fetches no more than that anew.
+ */
+const settleInterval = 250;
 
 /** The disk of this page. */
 export function pageDisk(): Disk {
@@ -88,7 +94,7 @@ export class Disk {
     try {
       await line.ready;
       const known = parseInfo(await line.call("open", content, { info: encodeInfo(info) }));
-      return { store: new DiskStore(line, content, known), info: known };
+      return { store: new DiskStore(line, content, known, this.#seams.clock), info: known };
     } catch (error) {
       line.leave();
       throw error;
@@ -210,12 +216,16 @@ export class DiskStore implements Store {
   readonly #content: number;
   readonly #info: Info;
   readonly #geometry: Geometry;
+  readonly #clock: Clock;
   #whole: BlobStore | null = null; // once complete
+  readonly #settled = new Set<number>(); // that the worker was not told yet
+  #telling: Cancel = () => {};
   #closing: Promise<void> | null = null;
 
   /** The content is open in the worker under that number; Disk makes it. */
-  constructor(line: Line, content: number, info: Info) {
+  constructor(line: Line, content: number, info: Info, clock: Clock) {
     this.#line = line;
+    this.#clock = clock;
     this.#content = content;
     this.#info = info;
     this.#geometry = geometryOf(info);
@@ -228,23 +238,26 @@ export class DiskStore implements Store {
   }
 
   async keep(piece: number, begin: number, data: Bytes): Promise<readonly Hash[]> {
+    if (this.#settled.has(piece)) this.#tell(); // what is settled is not written to again
     const hashes = await this.#call("keep", { piece, begin, data }, [data.buffer]);
     return Array.from({ length: hashes.length / HashSize }, (_, i) => hashes.subarray(i * HashSize, (i + 1) * HashSize));
   }
 
   settle(piece: number): void {
-    // What is not remembered is fetched again on another visit: no reason to end this one.
-    this.#call("settle", { piece }).catch(() => {});
+    if (this.#settled.size === 0) this.#telling = this.#clock.after(settleInterval, () => this.#tell());
+    this.#settled.add(piece);
   }
 
   read(piece: number, begin: number, length: number): Promise<Bytes> {
     if (this.#whole !== null) return this.#whole.read(piece, begin, length);
+    if (this.#settled.has(piece)) this.#tell();
     // As small as it is: the worker reads some hundred MB/s in blocks, and nothing is remembered here.
     return this.#call("read", { piece, begin, length });
   }
 
   async complete(): Promise<Blob> {
     if (this.#whole === null) {
+      this.#tell();
       const file = await this.#call("complete", {});
       this.#whole = new BlobStore(this.#geometry, file.slice(0, file.size, this.#info.contentType));
     }
@@ -252,8 +265,19 @@ export class DiskStore implements Store {
   }
 
   close(discard: boolean): Promise<void> {
+    if (this.#closing === null) this.#tell();
     this.#closing ??= this.#close(discard);
     return this.#closing;
+  }
+
+  /** Tells the worker what is settled. */
+  #tell(): void {
+    this.#telling();
+    if (this.#settled.size === 0) return;
+    const pieces = [...this.#settled];
+    this.#settled.clear();
+    // What is not remembered is fetched again on another visit: no reason to end this one.
+    this.#call("settle", { pieces }).catch(() => {});
   }
 
   async #close(discard: boolean): Promise<void> {

@@ -13,7 +13,7 @@ const piecesAtATime = 3;
 
 /**
  * One content on the disk, in the worker; its methods are those of Store, but for
- * settle, which can fail here.
+ * settle, which can fail here and takes several pieces.
  */
 export class Holding {
   readonly #vault: Vault;
@@ -50,9 +50,10 @@ export class Holding {
     });
   }
 
-  settle(piece: number): Promise<void> {
-    return this.#work("a piece cannot be remembered", async () => {
-      if (this.#bits.add(piece)) this.#remember();
+  settle(pieces: readonly number[]): Promise<void> {
+    return this.#work("pieces cannot be remembered", async () => {
+      for (const piece of pieces) this.#bits.add(piece);
+      this.#remember();
     });
   }
 

@@ -6,11 +6,11 @@ import { StoreError } from "./error.ts";
 import type { Store } from "./store.ts";
 
 /**
- * How much of a content is kept in the page's own memory, in bytes. Above that it goes into
- * Blobs, which the browser keeps elsewhere; making one stops the page for milliseconds, so it
- * is not done for each piece.
+ * How much of a content is kept in the page's own memory, in bytes: all of one that is there by
+ * choice. Above that it goes into Blobs, which the browser keeps elsewhere; making one stops the page for
+ * milliseconds, so it is not done for each piece.
  */
-const ownLimit = 64 << 20;
+const ownLimit = 128 << 20;
 
 /** Keeps the pieces that come in memory. */
 export class MemoryStore implements Store {
@@ -36,12 +36,9 @@ export class MemoryStore implements Store {
   async keep(piece: number, begin: number, data: Bytes): Promise<readonly Hash[]> {
     if (this.#closed) throw closed();
     if (!this.#settled(piece)) {
-      let buffer = this.#begun.get(piece);
-      if (buffer === undefined) {
-        buffer = new Uint8Array(this.#geometry.pieceSize(piece));
-        this.#begun.set(piece, buffer);
-      }
-      buffer.set(data, begin);
+      // A whole piece is kept as it came: fresh memory costs more than what comes from the network.
+      if (data.length === this.#geometry.pieceSize(piece)) this.#begun.set(piece, data);
+      else this.#buffer(piece).set(data, begin);
     }
     return hashLeaves(data);
   }
@@ -84,6 +81,13 @@ export class MemoryStore implements Store {
     this.#closed = true;
     this.#whole = null; // a Blob that somebody has lives on
     this.#forget();
+  }
+
+  /** The memory of a piece that comes in blocks. */
+  #buffer(piece: number): Bytes {
+    const buffer = this.#begun.get(piece) ?? new Uint8Array(this.#geometry.pieceSize(piece));
+    this.#begun.set(piece, buffer);
+    return buffer;
   }
 
   #settled(piece: number): boolean {

@@ -15,7 +15,7 @@ export interface Calls {
   check: { ask: { info: string }; answer: Bytes };
   /** The buffer under data is transferred. The answer is the leaf hashes, one after the other. */
   keep: { ask: { piece: number; begin: number; data: Bytes }; answer: Bytes };
-  settle: { ask: { piece: number }; answer: null };
+  settle: { ask: { pieces: readonly number[] }; answer: null };
   /** The buffer under the answer is transferred. */
   read: { ask: { piece: number; begin: number; length: number }; answer: Bytes };
   complete: { ask: object; answer: File };

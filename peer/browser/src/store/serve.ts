@@ -33,7 +33,7 @@ export function serve(port: Port, vault: Vault): void {
       case "keep":
         return [joined(await holding.keep(request.piece, request.begin, request.data))];
       case "settle":
-        await holding.settle(request.piece);
+        await holding.settle(request.pieces);
         return [null];
       case "read": {
         const data = await holding.read(request.piece, request.begin, request.length);

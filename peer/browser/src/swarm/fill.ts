@@ -31,9 +31,12 @@ export function fill(core: Core, now: number): void {
 function fillPeer(core: Core, r: Remote, now: number): void {
   if (r.has === null) return;
   const budget = r.silent ? 1 : r.pace.budget(core.inFlight); // silent: one block, to see whether it is there again
+  // Several blocks in one frame, where nobody waits for one.
+  if (r.inFlight > budget - r.pace.portion(budget) && core.urgent.length === 0 && !core.picker.empty) return;
+  const blocks: Block[] = [];
   while (r.inFlight < budget && r.asked.length < MaxAsked && core.keeping < maxKeeping && now >= core.thirsty) {
     const ask = nextFor(core, r);
-    if (ask === null || !allowed(core, now, ask.block.length)) return;
+    if (ask === null || !allowed(core, now, ask.block.length)) break;
     const { of, block } = ask;
     of.ask(block);
     if (r.waits === 0) {
@@ -44,8 +47,9 @@ function fillPeer(core: Core, r: Remote, now: number): void {
     r.asked.push({ block, of, attempt: of.attempt, at: now, cancelled: false });
     r.inFlight += block.length;
     r.waits++;
-    core.send(r, { type: "request", number: core.number, ...block });
+    blocks.push(block);
   }
+  if (blocks.length > 0) core.send(r, { type: "request", number: core.number, blocks });
 }
 
 /** Asks allow, and notes when to ask it again. */
@@ -57,7 +61,7 @@ function allowed(core: Core, now: number, bytes: number): boolean {
 
 /** What the peer is to be asked next; null if there is nothing. */
 function nextFor(core: Core, r: Remote): Ask | null {
-  const length = blockLength(r.maxFrame);
+  const length = Math.min(blockLength(r.maxFrame), r.pace.block(core.inFlight));
   let of = urgentFor(core, r);
   if (of === null) {
     const waited = head(core);

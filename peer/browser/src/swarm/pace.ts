@@ -1,11 +1,26 @@
+import { LeafLength } from "../content.ts";
+
 /**
  * What may be asked of a peer of which nothing is known, in bytes: more than a channel's slow
  * start takes in its first round trips, and little where eight leechers ask one slow seeder.
  */
 export const firstBudget = 256 << 10;
 
-/** Asked even of the slowest, in bytes: one block on its way and one behind it. */
+/** Asked even of the slowest, in bytes: a few blocks, so that one is on its way while others are behind it. */
 const leastBudget = 128 << 10;
+
+/**
+ * How many blocks a peer owes at least: few enough that those of a fast one are long, and so many
+ * that those of a slow one come one by one, and can be taken back one by one.
+ */
+const blocksAtATime = 4;
+
+/**
+ * How much is asked for at a time, in one frame, as the time in which it comes, in ms. Of a fast
+ * peer that is several blocks: with a frame for each, a transfer between Chromiums takes a tenth longer. More
+ * than that only makes those of whom nothing is left to ask wait for the others at the end.
+ */
+const together = 20;
 
 /**
  * Added to the round trip, in ms: a busy page or process answers only now and then, and what
@@ -15,11 +30,11 @@ export const jitter = 300;
 
 /**
  * The most that may be asked for on account of jitter, in bytes. What is on its way beyond the
- * bandwidth-delay product only overruns the sockets' buffers: in Chromium, a window of 256 to
- * 512 KiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
+ * bandwidth-delay product only overruns the sockets' buffers: in Chromium, a window of up
+ * to 1 MiB over a short path carries 35 MB/s from the first moment, and 2 MiB are lost and
  * repeated for seconds before it goes as fast.
  */
-export const calm = 512 << 10;
+export const calm = 1 << 20;
 
 /** How long a delivery rate counts at least, in ms; then it is forgotten in favour of what came later. */
 const paceWindow = 5_000;
@@ -118,6 +133,20 @@ export class Pace {
     const product = (2 * this.rate * this.#rtt) / 1000;
     const slack = (this.rate * jitter) / 1000;
     return Math.max(leastBudget, Math.min(most, Math.max(product, Math.min(calm, product + slack))));
+  }
+
+  /** What has to be missing in the budget, in bytes, before more is asked for. */
+  portion(budget: number): number {
+    return Math.min(budget / 2, (this.rate * together) / 1000);
+  }
+
+  /**
+   * The longest block that the peer is to be asked for, in bytes: its part of the budget, and a
+   * power of two, so that pieces are cut evenly.
+   */
+  block(most: number): number {
+    const part = Math.max(LeafLength, this.budget(most) / blocksAtATime);
+    return 2 ** Math.floor(Math.log2(part));
   }
 
   /** How long the peer may owe a block of that many bytes and send nothing. */

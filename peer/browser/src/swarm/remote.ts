@@ -21,7 +21,8 @@ export interface Asked {
 /** A peer, as far as this content goes. Times are ms; 0 where there is none. */
 export class Remote {
   readonly id: PeerID;
-  maxFrame: number; // what our side of the channel can carry; then the smaller of both
+  readonly maxSend: number; // bytes: the largest frame that we can send it
+  maxFrame = 0; // bytes: the largest that it can send; 0 before it was heard
   greeted = false; // its handshake came
   has: Bits | null = null; // null before its bitfield came
   all = false; // it has everything, and is not in the picker's counts
@@ -38,9 +39,9 @@ export class Remote {
   refused: number[] = []; // pieces of which it rejected a block; taken out of has until pardon
   pardon = 0; // when it may be asked for them again
 
-  constructor(id: PeerID, maxFrame: number, now: number) {
+  constructor(id: PeerID, maxSend: number, now: number) {
     this.id = id;
-    this.maxFrame = maxFrame;
+    this.maxSend = maxSend;
     this.heard = now;
   }
 

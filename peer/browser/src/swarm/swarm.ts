@@ -3,12 +3,12 @@ import type { PeerID } from "../ident.ts";
 import {
   Bits,
   type Block,
-  type BlockFrame,
   type Frame,
   FrameError,
   type Handshake,
   type Have,
   MaxBlock,
+  MaxFrame,
   Reason,
   blockLength,
 } from "../wire.ts";
@@ -94,9 +94,9 @@ export class Swarm {
 
   /**
    * Says that there is a channel to the peer for this content: because it was found, or
-   * because its handshake came (which is then to be handed to received). maxFrame is what
-   * our side of the channel can send and receive. A banned peer is said goodbye to at
-   * once; a peer that is connected already stays as it is.
+   * because its handshake came (which is then to be handed to received). maxFrame is the
+   * largest frame that we can send, in bytes. A banned peer is said goodbye to at once; a
+   * peer that is connected already stays as it is.
    */
   connected(peer: PeerID, maxFrame: number, now: number): void {
     const core = this.#core;
@@ -193,7 +193,10 @@ export class Swarm {
       case "have":
         return this.#haveOne(r, frame);
       case "request":
-        return this.#serve(r, frame);
+        for (const block of frame.blocks) {
+          if (core.peers.get(r.id) === r) this.#serve(r, block); // unless an earlier one was nonsense
+        }
+        return;
       case "cancel":
         return core.do({ type: "unload", peer: r.id, number: core.number, block: blockOf(frame) });
       case "piece":
@@ -219,7 +222,7 @@ export class Swarm {
     if (frame.totalLength !== info.totalLength) return this.#core.leave(r, Reason.WrongTotalLength, false);
     if (frame.pieceLength !== info.pieceLength) return this.#core.leave(r, Reason.WrongPieceLength, false);
     r.greeted = true;
-    r.maxFrame = Math.min(r.maxFrame, frame.maxFrame);
+    r.maxFrame = Math.min(frame.maxFrame, MaxFrame);
   }
 
   #learn(r: Remote, bits: Bits): void {
@@ -241,14 +244,13 @@ export class Swarm {
     core.partIfDone(r);
   }
 
-  #serve(r: Remote, frame: BlockFrame): void {
+  #serve(r: Remote, block: Block): void {
     const core = this.#core;
-    const block = blockOf(frame);
     const { piece, begin, length } = block;
     if (!this.#fits(block)) {
       return core.breach(r, `a request outside the content: ${length} bytes at ${begin} of piece ${piece}`);
     }
-    if (!core.have.has(piece) || length > blockLength(r.maxFrame)) {
+    if (!core.have.has(piece) || length > blockLength(r.maxSend)) {
       return core.send(r, { type: "reject", number: core.number, ...block });
     }
     core.do({ type: "load", peer: r.id, number: core.number, block });
