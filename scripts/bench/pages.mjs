@@ -77,6 +77,15 @@ export async function get(page, link, mediator, look = async () => {}) {
   }
 }
 
+/** Ends what seed or get began, and throws away what came. */
+export async function leave(page) {
+  await page.evaluate(async () => {
+    window.content?.discard();
+    await window.client.close();
+    window.client = window.content = undefined;
+  });
+}
+
 /** MB/s of a timeline, from the opening of the first channel to the last verified byte. */
 export function rateOf(file, { channel_open, complete }) {
   return rate(file.bytes, complete - channel_open);

@@ -16,8 +16,12 @@ export async function transfer(bench, seeder, leecher, file) {
   const site = await startSite(bench, "scripts/bench/node_modules/webtorrent/dist");
   const [from, to] = [await open(seeder, site), await open(leecher, site)];
   await choose(from, file);
-  const magnet = await from.evaluate(pageSeed, tracker, rtc);
-  const times = await to.evaluate(pageGet, magnet, tracker, rtc);
+  let times;
+  for (const last of [false, true]) { // once before it counts, as ours
+    const magnet = await from.evaluate(pageSeed, tracker, rtc);
+    times = await to.evaluate(pageGet, magnet, tracker, rtc);
+    if (!last) await Promise.all([from, to].map((page) => page.evaluate(pageLeave)));
+  }
   await verify(to, () => window.torrent.files[0].blob(), file);
   await Promise.all([from.close(), to.close()]);
   return { rate: rate(file.bytes, times.done - times.wire), details: { timeline: times } };
@@ -41,6 +45,13 @@ async function pageSeed(tracker, rtcConfig) {
     const torrent = client.seed(file, { announce: [tracker] });
     torrent.on("trackerAnnounce", () => resolve(torrent.magnetURI));
   });
+}
+
+/** Runs in both pages: ends the client, and throws away what came. */
+async function pageLeave() {
+  const { client } = window;
+  await Promise.all(client.torrents.map((torrent) => new Promise((resolve) => torrent.destroy({ destroyStore: true }, resolve))));
+  await new Promise((resolve) => client.destroy(resolve));
 }
 
 /** Runs in the leecher's page: when (in ms) the connection opened, the first bytes came, and all were verified. */
