@@ -28,8 +28,8 @@ var (
 )
 
 const (
-	// inboxSize smooths bursts between the readers and the engine: 64 frames of
-	// 64 KiB are 4 MiB at most.
+	// inboxSize smooths bursts between the readers and the engine: 64 frames with a
+	// block each are 8 MiB at most.
 	inboxSize = 64
 
 	// tickEach is how often the engine looks at the time, but for what a swarm waits for: a tenth

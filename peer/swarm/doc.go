@@ -32,7 +32,8 @@
 // other one that says it has it, so that a seeder sends each piece about once, whatever crowd came.
 //
 // How much a peer may owe follows its bandwidth-delay product, as it is measured (file
-// pace.go). In the endgame, when every missing leaf is asked for, a peer is asked for what another one
+// pace.go). It is a few blocks, so that those of a slow peer are short and those of a fast one
+// long, several of which are asked for in one frame. In the endgame, when every missing leaf is asked for, a peer is asked for what another one
 // owes and would need much longer for; who comes second is sent a cancel.
 //
 // A peer that owes a block and delivers nothing for a second is stalled: others may be

@@ -18,7 +18,7 @@ const (
 	DefaultInFlight = 4 << 20
 
 	// DefaultPatience is how long a peer may owe a block and send nothing. A
-	// block takes this long only below 6.5 KB/s.
+	// block of 32 KiB takes this long only below 3.3 KB/s.
 	DefaultPatience = 10 * time.Second
 
 	// DefaultOpenBytes bounds the pieces that are partly there, and with them what is

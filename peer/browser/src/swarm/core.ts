@@ -9,7 +9,7 @@ import { type Asked, type HashSpan, Remote } from "./remote.ts";
 /** The most that may be asked of a peer and not have come, in bytes: with 100 ms between the two, 4 MiB keep 40 MB/s busy. */
 export const DefaultInFlight = 4 << 20;
 
-/** How long a peer may owe a block and send nothing, in ms. A block takes this long only below 6.5 KB/s. */
+/** How long a peer may owe a block and send nothing, in ms. A block of 32 KiB takes this long only below 3.3 KB/s. */
 export const DefaultPatience = 10_000;
 
 /**
