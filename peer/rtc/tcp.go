@@ -37,9 +37,13 @@ const (
 	tcpUnread = 64
 
 	// maxStrangers bounds the TCP connections of which nobody knows yet whose they
-	// are: more peers than that do not begin within the same round trip. The oldest
-	// gives way, since a peer says at once what it wants.
+	// are: more peers than that do not begin within the same round trip. One gives way
+	// to a newcomer; see crowding.
 	maxStrangers = 64
+
+	// householdBits is how much of an IPv6 address tells households apart: any host may
+	// take as many of its subnet's addresses as it likes, and they share this prefix (RFC 4291, 2.5.4).
+	householdBits = 64
 
 	// strangerPatience is how long one may take to say what it wants: a round trip,
 	// and some lost packets.
@@ -193,7 +197,7 @@ func (m *tcpMux) accept() {
 	}
 }
 
-// arrived takes in a stranger; the oldest gives way where there are too many.
+// arrived takes in a stranger; another one gives way where there are too many.
 func (m *tcpMux) arrived(conn net.Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -202,8 +206,9 @@ func (m *tcpMux) arrived(conn net.Conn) {
 		return
 	}
 	if len(m.strangers) == maxStrangers {
-		_ = m.strangers[0].Close()
-		m.strangers = slices.Delete(m.strangers, 0, 1)
+		i := crowding(m.strangers, conn)
+		_ = m.strangers[i].Close() // it had its time
+		m.strangers = slices.Delete(m.strangers, i, i+1)
 	}
 	m.strangers = append(m.strangers, conn)
 	m.work.Go(func() {
@@ -211,6 +216,31 @@ func (m *tcpMux) arrived(conn net.Conn) {
 			m.log.Debug("a TCP connection for ICE ended", "from", conn.RemoteAddr(), "err", err)
 		}
 	})
+}
+
+// crowding returns which stranger gives way to a newcomer: of the household that has
+// most, the newcomer counted in, the oldest, since a peer says at once what it wants. So
+// who fills all places only sends its own connections away, and not a peer that has fewer.
+func crowding(strangers []net.Conn, newcomer net.Conn) int {
+	members := map[netip.Prefix]int{household(newcomer): 1}
+	for _, conn := range strangers {
+		members[household(conn)]++
+	}
+	crowd := 0
+	for i, conn := range strangers {
+		if members[household(conn)] > members[household(strangers[crowd])] {
+			crowd = i
+		}
+	}
+	return crowd
+}
+
+// household returns the addresses from which one and the same host may connect: the
+// IPv4 address, or the IPv6 subnet. Where no address is known it is the zero prefix.
+func household(conn net.Conn) netip.Prefix {
+	address := addrPort(conn.RemoteAddr()).Addr()
+	prefix, _ := address.Prefix(min(householdBits, address.BitLen())) // no address is too short for that
+	return prefix
 }
 
 // receive serves a TCP connection until it ends.

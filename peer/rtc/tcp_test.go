@@ -213,9 +213,11 @@ func (a *addressed) LocalAddr() net.Addr  { return &mainStreet }
 func (a *addressed) RemoteAddr() net.Addr { return &a.remote }
 
 // visitor connects from a port and returns its end.
-func (s *street) visitor(port int) net.Conn {
+func (s *street) visitor(port int) net.Conn { return s.visitorFrom(net.IPv4(192, 0, 2, 2), port) }
+
+func (s *street) visitorFrom(ip net.IP, port int) net.Conn {
 	theirs, ours := net.Pipe()
-	s.conns <- &addressed{ours, net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: port}}
+	s.conns <- &addressed{ours, net.TCPAddr{IP: ip, Port: port}}
 	return theirs
 }
 
@@ -325,6 +327,168 @@ func TestTheOldestStrangerGivesWay(t *testing.T) {
 		}
 		go mux.Close()
 	})
+}
+
+// Whoever takes all places sends only its own away: neither does a peer wait for one, nor does it lose its place
+// before it has spoken.
+func TestACrowdLeavesRoomForOthers(t *testing.T) {
+	for name, test := range map[string]struct {
+		crowd func(i int) net.IP
+		peer  net.IP
+	}{
+		"of one IPv4 address":  {func(int) net.IP { return net.IPv4(192, 0, 2, 2) }, net.IPv4(192, 0, 2, 3)},
+		"of one IPv6 subnet":   {func(i int) net.IP { return subnet(1, byte(i)) }, subnet(2, 1)},
+		"and IPv4 beside IPv6": {func(i int) net.IP { return subnet(1, byte(i)) }, net.IPv4(192, 0, 2, 2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onTheStreet(t, func(t *testing.T, street *street, mux *tcpMux) {
+				g := gate(t, mux, "ours")
+				var crowd []net.Conn
+				come := func(n int) {
+					for range n {
+						crowd = append(crowd, street.visitorFrom(test.crowd(len(crowd)), 1000+len(crowd)))
+					}
+				}
+				started := time.Now()
+				come(maxStrangers)
+				peer := street.visitorFrom(test.peer, 1)
+				come(2 * maxStrangers)
+				synctest.Wait() // until the last has arrived
+				if n := mux.count(); n != maxStrangers {
+					t.Errorf("%d strangers", n)
+				}
+				hello := check(t, stun.BindingRequest, "ours:theirs")
+				if _, err := peer.Write(hello); err != nil {
+					t.Fatalf("the peer lost its place: %v", err)
+				}
+				buffer := make([]byte, maxPacket)
+				if n, _, err := g.ReadFrom(buffer); err != nil || !bytes.Equal(framed(buffer[:n]), hello) {
+					t.Fatalf("came %x, %v", buffer[:n], err)
+				}
+				if took := time.Since(started); took != 0 {
+					t.Errorf("it took %v", took)
+				}
+				last := len(crowd) - (maxStrangers - 1) // those after it are still there
+				for _, conn := range crowd[:last] {
+					if took := gone(t, conn); took != 0 {
+						t.Errorf("one of the crowd stayed for %v", took)
+					}
+				}
+				gone(t, crowd[last])
+				if took := time.Since(started); took != strangerPatience {
+					t.Errorf("those who say nothing are sent away after %v", took)
+				}
+			})
+		})
+	}
+}
+
+// subnet returns a host's address in a /64.
+func subnet(number, host byte) net.IP {
+	return net.IP{0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, number, 0, 0, 0, 0, 0, 0, 0, host}
+}
+
+func TestWhoGivesWay(t *testing.T) {
+	for name, test := range map[string]struct {
+		there    string // the oldest first
+		newcomer string
+		want     int
+	}{
+		"the oldest of all, where each has one":        {"192.0.2.1 192.0.2.2 2001:db8::1", "192.0.2.4", 0},
+		"the newcomer's own, where each has one":       {"192.0.2.1 192.0.2.2 2001:db8::1", "192.0.2.2", 1},
+		"the oldest of those who have most":            {"192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.2", "192.0.2.4", 1},
+		"who has most, not the newcomer's":             {"192.0.2.1 192.0.2.2 192.0.2.2 192.0.2.2", "192.0.2.1", 1},
+		"the newcomer's, which has most with it":       {"192.0.2.1 192.0.2.1 192.0.2.2 192.0.2.2", "192.0.2.2", 2},
+		"the oldest of two households alike":           {"192.0.2.3 192.0.2.2 192.0.2.1 192.0.2.1 192.0.2.2", "192.0.2.4", 1},
+		"a /64 is one household":                       {"192.0.2.1 2001:db8:0:1::1 2001:db8:0:1:ffff::2", "192.0.2.4", 1},
+		"two /64 are two":                              {"2001:db8:0:1::1 2001:db8:0:2::1 192.0.2.1 192.0.2.1", "192.0.2.4", 2},
+		"IPv4 addresses are not one, as IPv6 or not":   {"::ffff:192.0.2.1 ::ffff:192.0.2.2 2001:db8::1 2001:db8::2", "192.0.2.4", 2},
+		"an IPv4 address is the same in both writings": {"192.0.2.3 ::ffff:192.0.2.1 192.0.2.1", "192.0.2.4", 1},
+		"a zone makes no other household":              {"192.0.2.1 fe80::1%eth0 fe80::2%eth1", "192.0.2.4", 1},
+		"unknown addresses are one household":          {"192.0.2.1 - -", "192.0.2.4", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var there []net.Conn
+			for _, address := range strings.Fields(test.there) {
+				there = append(there, from(address))
+			}
+			if got := crowding(there, from(test.newcomer)); got != test.want {
+				t.Errorf("number %d gives way instead of %d", got, test.want)
+			}
+		})
+	}
+}
+
+// from is a connection of which only the remote address is of interest; "-" is none.
+func from(address string) net.Conn {
+	ip, zone, _ := strings.Cut(address, "%")
+	return &addressed{remote: net.TCPAddr{IP: net.ParseIP(ip), Zone: zone, Port: 1}}
+}
+
+// Over real sockets: one address (every one of 127/8 is this host's) opens more connections than there are places,
+// twice, and says nothing; a peer at another address gets through nevertheless.
+func TestACrowdOverTCP(t *testing.T) {
+	mux := newTCPMux(listen(t), slog.New(slog.DiscardHandler))
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer mux.Close() // which ends the reader
+	conn, err := mux.GetConnByUfrag("ours", false, net.IPv4(127, 0, 0, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(from string) net.Conn {
+		t.Helper()
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
+		conn, err := dialer.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", mux.port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	var crowd []net.Conn
+	come := func() {
+		for range maxStrangers + 10 {
+			crowd = append(crowd, dial("127.0.0.1"))
+		}
+	}
+	come()
+	peer := dial("127.0.0.2")
+	come()
+	for _, conn := range crowd[:len(crowd)-(maxStrangers-1)] { // so that all have arrived
+		gone(t, conn)
+	}
+	hello := check(t, stun.BindingRequest, "ours:theirs")
+	if _, err := peer.Write(hello); err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan []byte, 1)
+	reader.Go(func() {
+		buffer := make([]byte, maxPacket)
+		if n, from, err := conn.ReadFrom(buffer); err == nil {
+			_, _ = conn.WriteTo(buffer[:n], from) // the peer misses it if it fails
+			came <- framed(buffer[:n])
+		}
+	})
+	if got := wait(t, came, "the peer's first packet"); !bytes.Equal(got, hello) {
+		t.Errorf("came %x", got)
+	}
+	back := make([]byte, len(hello))
+	if _, err := io.ReadFull(peer, back); err != nil || !bytes.Equal(back, hello) {
+		t.Errorf("went %x, %v", back, err)
+	}
+	if err := mux.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, conn := range crowd[len(crowd)-(maxStrangers-1):] {
+		gone(t, conn)
+	}
+	if n := mux.count(); n != 0 {
+		t.Errorf("%d strangers are left", n)
+	}
 }
 
 func TestAcceptingGoesOnAfterAnError(t *testing.T) {
