@@ -1,11 +1,14 @@
 package client
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"p2pcdn/common/content"
+	"p2pcdn/common/ident"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 )
@@ -70,6 +73,117 @@ func TestTheWorstPeerIsReplaced(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Of peers that deliver little, and about the same, the farthest one makes room.
+func TestOfEquallySlowPeersTheFarthestIsReplaced(t *testing.T) {
+	const fast, slow, hardlyFaster, faster = 200_000, 40_000, 44_000, 60_000 // bytes/s
+	const distance = 500 * time.Millisecond                                  // less than a block takes at these rates
+	type seeder struct {
+		upload int64
+		far    time.Duration // added to the round trip
+	}
+	for _, test := range []struct {
+		name    string
+		seeders [3]seeder // in the order in which they are named
+		leaves  int
+	}{
+		{"the far one delivers a little more", [3]seeder{{slow, 0}, {hardlyFaster, distance}, {fast, 0}}, 1},
+		{"and was named first", [3]seeder{{hardlyFaster, distance}, {slow, 0}, {fast, 0}}, 0},
+		{"the far one delivers a little less", [3]seeder{{hardlyFaster, 0}, {slow, distance}, {fast, 0}}, 1},
+		{"the near one delivers much less", [3]seeder{{slow, 0}, {faster, distance}, {fast, 0}}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+				var info content.Info
+				var seeders []*Client
+				var ids []ident.PeerID
+				for _, s := range append(test.seeders[:], seeder{fast, 0}) {
+					_, source := random(16 << 20)
+					info = source.info
+					line := hub.line()
+					seeders = append(seeders, newPeer(t, Config{Line: line, Connect: late(connect, s.far), UploadLimit: s.upload}))
+					ids = append(ids, line.id)
+					if _, err := seeders[len(seeders)-1].Seed(source); err != nil {
+						t.Fatal(err)
+					}
+				}
+				leecher := newPeer(t, Config{Line: hub.line(), Connect: connect, MaxLeech: 3})
+				share, err := leecher.Get(info, newTarget(info))
+				if err != nil {
+					t.Fatal(err)
+				}
+				connected := func(want ...ident.PeerID) {
+					t.Helper()
+					var got []ident.PeerID
+					for _, peer := range share.Status().Swarm.Peers {
+						got = append(got, peer.ID)
+					}
+					slices.SortFunc(got, func(a, b ident.PeerID) int { return slices.Compare(a[:], b[:]) })
+					if !slices.Equal(got, want) {
+						t.Errorf("connected to %v instead of %v", got, want)
+					}
+				}
+				time.Sleep(25 * time.Second) // of the bubble
+				connected(ids[:3]...)
+				time.Sleep(20 * time.Second)
+				connected(slices.Delete(ids, test.leaves, test.leaves+1)...)
+				leecher.Close()
+				for _, seeder := range seeders {
+					seeder.Close()
+				}
+			})
+		})
+	}
+}
+
+// late is a Connect whose frames are handed over later, one after the other.
+func late(connect func(rtc.Peering) Conn, by time.Duration) func(rtc.Peering) Conn {
+	return func(p rtc.Peering) Conn {
+		p.Handler = lateHandler{p.Handler, by}
+		return connect(p)
+	}
+}
+
+type lateHandler struct {
+	rtc.Handler
+	by time.Duration
+}
+
+func (h lateHandler) Frame(frame []byte) {
+	time.Sleep(h.by) // of the bubble
+	h.Handler.Frame(frame)
+}
+
+func TestTheWorstCandidate(t *testing.T) {
+	const near, far = 10 * time.Millisecond, 300 * time.Millisecond
+	for _, test := range []struct {
+		name       string
+		candidates []candidate
+		want       int
+	}{
+		{"the only one", []candidate{{got: 1000}}, 0},
+		{"equal, the far one", []candidate{{got: 1000, rtt: near}, {got: 1000, rtt: far}}, 1},
+		{"the far one, although faster", []candidate{{got: 1000, rtt: near}, {got: 1030, rtt: far}}, 1},
+		{"the far one, slower", []candidate{{got: 1000, rtt: far}, {got: 1030, rtt: near}}, 0},
+		{"at the limit", []candidate{{got: 1000, rtt: near}, {got: 1200, rtt: far}}, 1},
+		{"beyond it, the slow one", []candidate{{got: 1000, rtt: near}, {got: 1201, rtt: far}}, 0},
+		{"compared with the slowest, not one by one", []candidate{{got: 1000, rtt: near}, {got: 1150, rtt: 2 * near}, {got: 1300, rtt: far}}, 1},
+		{"in whatever order", []candidate{{got: 1300, rtt: far}, {got: 1150, rtt: 2 * near}, {got: 1000, rtt: near}}, 1},
+		{"equally far, the slower one", []candidate{{got: 1100, rtt: far}, {got: 1000, rtt: far}}, 1},
+		{"alike in all, the first", []candidate{{got: 1000, rtt: far}, {got: 1000, rtt: far}}, 0},
+		{"who never answered, of those that sent nothing", []candidate{{got: 0, rtt: far}, {got: 0}, {got: 0, rtt: near}}, 1},
+		{"and the first of them", []candidate{{got: 0, rtt: far}, {got: 0}, {got: 0}}, 1},
+		{"who sent nothing, before who sent something", []candidate{{got: 1, rtt: far}, {got: 0, rtt: near}}, 1},
+	} {
+		for i := range test.candidates {
+			test.candidates[i].link = &link{}
+		}
+		before := slices.Clone(test.candidates)
+		if got := slices.Index(before, worst(test.candidates)); got != test.want {
+			t.Errorf("%s: it is number %d instead of %d", test.name, got, test.want)
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -20,6 +22,11 @@ const (
 	// firstAgain is how soon peers are asked for anew when the last one is lost; it doubles up to
 	// Config.AskAgain.
 	firstAgain = time.Second
+
+	// alike is how many percent faster than the slowest a peer may be and still count as equally slow: as much
+	// as one and the same peer differs from one review to the next. Where six leechers share its
+	// uplink and one goes, each of the others gets 6/5 of what it got.
+	alike = 20
 )
 
 // known is a peer that was named as having a content.
@@ -110,19 +117,24 @@ type review struct {
 	delivered map[ident.PeerID]int64 // bytes; bounded by the peers of the swarm
 }
 
+// candidate is a peer that may be left.
+type candidate struct {
+	link *link
+	got  int64         // bytes, since the last review
+	rtt  time.Duration // 0: not known, since it never answered
+}
+
 // review compares now and then what peers delivered. Where all places are taken and
-// somebody waits who was not tried yet, the worst of those that we connected to makes room: the one
-// that delivered least, and less than half of what they do on average; of equals, the one that is farthest away.
+// somebody waits who was not tried yet, the worst of those that we connected to makes room, if it
+// delivered less than half of what they do on average.
 func (s *Share) review(now time.Time) {
 	if now.Sub(s.reviewed.at) < s.client.config.Review {
 		return
 	}
 	before := s.reviewed.delivered
 	s.reviewed = review{now, make(map[ident.PeerID]int64)}
-	var worst *link
-	var least, sum int64
-	var far time.Duration
-	compared := int64(0)
+	var mayLeave []candidate
+	var sum, compared int64
 	for _, peer := range s.swarm.Status().Peers {
 		s.reviewed.delivered[peer.ID] = peer.Delivered
 		l, then, known := s.client.links[peer.ID], int64(0), false
@@ -131,13 +143,32 @@ func (s *Share) review(now time.Time) {
 		}
 		got := peer.Delivered - then
 		compared, sum = compared+1, sum+got
-		if l.offerer && len(l.shares)+len(l.wanted) == 1 && (worst == nil || got < least || (got == least && peer.RTT > far)) {
-			worst, least, far = l, got, peer.RTT
+		if l.offerer && len(l.shares)+len(l.wanted) == 1 {
+			mayLeave = append(mayLeave, candidate{l, got, peer.RTT})
 		}
 	}
-	if worst != nil && least*compared*2 < sum && s.room() <= 0 && s.hasUntried(now) {
-		worst.close(nil)
+	mayLeave = slices.DeleteFunc(mayLeave, func(c candidate) bool { return c.got*compared*2 >= sum })
+	if len(mayLeave) > 0 && s.room() <= 0 && s.hasUntried(now) {
+		worst(mayLeave).link.close(nil)
 	}
+}
+
+// worst returns the farthest of those that delivered least, or hardly more; of some that are equally far, the
+// slowest, and then the first. There must be one.
+func worst(candidates []candidate) candidate {
+	least := slices.MinFunc(candidates, func(a, b candidate) int { return cmp.Compare(a.got, b.got) }).got
+	slow := slices.DeleteFunc(slices.Clone(candidates), func(c candidate) bool { return c.got*100 > least*(100+alike) })
+	return slices.MaxFunc(slow, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.distance(), b.distance()), cmp.Compare(b.got, a.got))
+	})
+}
+
+// distance is the round trip. A peer that never answered is farther than any other.
+func (c candidate) distance() time.Duration {
+	if c.rtt == 0 {
+		return math.MaxInt64
+	}
+	return c.rtt
 }
 
 // hasUntried reports whether there is a peer that could be tried.

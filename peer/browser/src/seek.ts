@@ -26,6 +26,13 @@ const lastAgain = 60_000;
 /** How often the worst peer of a download is looked for. */
 const reviewEach = 30_000;
 
+/**
+ * How many percent faster than the slowest a peer may be and still count as equally slow: as much as one and
+ * the same peer differs from one review to the next. Where six leechers share its uplink and one
+ * goes, each of the others gets 6/5 of what it got.
+ */
+const alike = 20;
+
 /** A peer that was named as having a content. */
 interface Named {
   banned: boolean;
@@ -113,6 +120,13 @@ export class Asking {
   }
 }
 
+/** A peer that may be left. */
+interface Candidate {
+  readonly id: PeerID;
+  readonly got: number; // bytes, since the last review
+  readonly distance: number; // the round trip in ms; a peer that never answered is farther than any other
+}
+
 /** Compares now and then what peers delivered. */
 export class Review {
   #at: number;
@@ -126,15 +140,12 @@ export class Review {
     return now - this.#at >= reviewEach;
   }
 
-  /**
-   * The worst of those that may leave: the one that delivered least since the last time, and
-   * less than half of what all do on average; of equals, the one that is farthest away. null if none is that bad.
-   */
+  /** The worst of those that may leave and delivered less than half of what all do on average; null if none is that bad. */
   worst(peers: readonly SwarmPeer[], mayLeave: (id: PeerID) => boolean, now: number): PeerID | null {
     const before = this.#delivered;
     this.#at = now;
     this.#delivered = new Map(peers.map(({ id, delivered }) => [id, delivered]));
-    let worst: { readonly id: PeerID; readonly got: number; readonly rtt: number } | null = null;
+    const candidates: Candidate[] = [];
     let compared = 0;
     let sum = 0;
     for (const { id, delivered, rtt } of peers) {
@@ -143,9 +154,23 @@ export class Review {
       const got = delivered - then;
       compared++;
       sum += got;
-      const worse = worst === null || got < worst.got || (got === worst.got && rtt > worst.rtt);
-      if (worse && mayLeave(id)) worst = { id, got, rtt };
+      if (mayLeave(id)) candidates.push({ id, got, distance: rtt === 0 ? Infinity : rtt });
     }
-    return worst !== null && worst.got * compared * 2 < sum ? worst.id : null;
+    return worstOf(candidates.filter(({ got }) => got * compared * 2 < sum));
   }
+}
+
+/**
+ * The farthest of those that delivered least, or hardly more; of some that are equally far, the slowest, and
+ * then the first. null if there is none.
+ */
+function worstOf(candidates: readonly Candidate[]): PeerID | null {
+  const least = Math.min(...candidates.map(({ got }) => got));
+  let worst: Candidate | null = null;
+  for (const one of candidates) {
+    if (one.got * 100 > least * (100 + alike)) continue;
+    const farther = worst === null || one.distance > worst.distance;
+    if (farther || (one.distance === worst?.distance && one.got < worst.got)) worst = one;
+  }
+  return worst?.id ?? null;
 }

@@ -106,4 +106,38 @@ describe("a review", () => {
     const much = [peer(a, 10, 10), peer(b, 10, 300), peer(c, 2000)];
     assert.equal(review.worst(much, (one) => one !== b, 90_000), a);
   });
+
+  const [near, far] = [10, 300];
+  const cases: [name: string, peers: [got: number, rtt: number][], worst: number][] = [
+    ["the only one", [[1000, 0]], 0],
+    ["equal, the far one", [[1000, near], [1000, far]], 1],
+    ["the far one, although faster", [[1000, near], [1030, far]], 1],
+    ["the far one, slower", [[1000, far], [1030, near]], 0],
+    ["at the limit", [[1000, near], [1200, far]], 1],
+    ["beyond it, the slow one", [[1000, near], [1201, far]], 0],
+    ["compared with the slowest, not one by one", [[1000, near], [1150, 2 * near], [1300, far]], 1],
+    ["in whatever order", [[1300, far], [1150, 2 * near], [1000, near]], 1],
+    ["equally far, the slower one", [[1100, far], [1000, far]], 1],
+    ["alike in all, the first", [[1000, far], [1000, far]], 0],
+    ["who never answered, of those that sent nothing", [[0, far], [0, 0], [0, near]], 1],
+    ["and the first of them", [[0, far], [0, 0], [0, 0]], 1],
+    ["who sent nothing, before who sent something", [[1, far], [0, near]], 1],
+  ];
+  for (const [name, peers, worst] of cases) {
+    test(`names, beside a fast one: ${name}`, () => {
+      const review = new Review(0);
+      const fast = id("f");
+      const at = (i: number): PeerID => id(i.toString());
+      review.worst([peer(fast, 0), ...peers.map(([, rtt], i) => peer(at(i), 0, rtt))], all, 30_000);
+      const later = [peer(fast, 1e6, 1000), ...peers.map(([got, rtt], i) => peer(at(i), got, rtt))];
+      assert.equal(review.worst(later, all, 60_000), at(worst));
+    });
+  }
+
+  test("names nobody who delivered half of the average, however far", () => {
+    const review = new Review(0);
+    review.worst([peer(a, 0), peer(b, 0), peer(c, 0)], all, 30_000);
+    // The average is 1000: 490 is bad, and 500 hardly more, but not bad.
+    assert.equal(review.worst([peer(a, 490, 10), peer(b, 500, 300), peer(c, 2010)], all, 60_000), a);
+  });
 });
