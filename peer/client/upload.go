@@ -323,8 +323,8 @@ func (u *uploader) send(job upload) {
 		l.client.post(func() { job.share.unreadable(err) })
 		return
 	}
+	job.share.uploaded.Add(int64(len(block))) // first: whoever has it knows that it was sent
 	l.sendFrame(wire.Append(u.frame[:0], wire.Piece{Number: job.number, Piece: job.block.Piece, Begin: job.block.Begin, Data: block}))
-	job.share.uploaded.Add(int64(len(block)))
 	if !u.told[job.share] {
 		u.told[job.share] = true
 		l.client.post(func() { job.share.serves(l.id) })
