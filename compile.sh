@@ -38,7 +38,7 @@ esbuild_options=(--bundle --minify --target=es2022 --log-level=warning)
 bundle() {
   local output=$1 source=$2
   shift 2
-  go tool esbuild "$source" "${esbuild_options[@]}" --sourcemap "--define:P2PCDN_STORE_WORKER=$worker" "--outfile=$output" "$@"
+  go tool esbuild "$source" "${esbuild_options[@]}" --sourcemap "${workers[@]}" "--outfile=$output" "$@"
   built "$output"
 }
 
@@ -75,7 +75,9 @@ echo "Building p2pcdn $version:"
 
 # The bundles first: the mediator embeds them.
 find preview/dist -type f ! -name placeholder.txt -delete
-worker=$(worker peer/browser/src/store/worker.ts)
+store_worker=$(worker peer/browser/src/store/worker.ts)
+hash_worker=$(worker peer/browser/src/content/worker.ts)
+workers=("--define:P2PCDN_STORE_WORKER=$store_worker" "--define:P2PCDN_HASH_WORKER=$hash_worker")
 bundle preview/dist/cdn.mjs peer/browser/src/index.ts --format=esm
 bundle preview/dist/cdn.js peer/browser/src/index.ts --format=iife --global-name=cdn
 bundle preview/dist/sw.js peer/browser/src/sw.ts --format=iife

@@ -1,19 +1,17 @@
-// How fast a page hashes a file for seeding, against what WebCrypto does with 16 KiB
+// How fast a page and its workers hash a file for seeding, from the workers' start to their end, against what WebCrypto does with 16 KiB
 // leaves that are in memory already, in each browser. The two take turns, so that a noisy machine
 // disturbs both; the ratio is the median of the turns. Where the machine does other work
 // at the same time, the sum, which keeps several cores busy (the browser reads the file on other
-// threads), loses more than the yardstick, which in Chromium is one.
+// threads, too), loses more than the yardstick, which in Chromium is one.
 //
 //   node peer/browser/e2e/hash.bench.mjs [--json] [--rounds N] [browser ...]
 //
 // --json prints {browser: {webcrypto, sum, ratio}} instead, the rates in MB/s.
 // The file lies in the system's page cache, as one that was just made.
 
-import { execFileSync } from "node:child_process";
 import { parseArgs } from "node:util";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 
+import { bundleContent } from "./hash.page.mjs";
 import { browserNames, makeFile, Stage, startBrowser, startWebServer } from "./harness.mjs";
 
 const { values: options, positionals } = parseArgs({
@@ -30,8 +28,7 @@ const pieceLength = 256 << 10; // bytes, as DefaultPieceLength gives
 const depths = [4, 32, 256];
 
 /** The room under test, as a script with the global `content`. */
-const source = join(dirname(fileURLToPath(import.meta.url)), "../src/content.ts");
-const script = execFileSync("go", ["tool", "esbuild", "--bundle", "--format=iife", "--global-name=content", source], { encoding: "utf8", cwd: dirname(source) });
+const script = bundleContent();
 
 /** Runs in the page: how many milliseconds WebCrypto takes for so many bytes in leaves, that many at a time. */
 async function digest(total, depth) {
@@ -52,7 +49,7 @@ async function digest(total, depth) {
 async function hashFile(pieceLength) {
   const file = document.getElementById("file").files[0];
   const started = performance.now();
-  await window.content.sum(new window.content.Geometry(file.size, pieceLength), file);
+  await window.content.sum(new window.content.Geometry(file.size, pieceLength), file, { crew: window.content.pageCrew() });
   return performance.now() - started;
 }
 

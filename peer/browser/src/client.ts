@@ -10,6 +10,7 @@ import { type Clock, pageClock } from "./clock.ts";
 import {
   checkMediatorURL,
   ContentError,
+  type Crew,
   DefaultPieceLength,
   type FullHash,
   Geometry,
@@ -18,6 +19,7 @@ import {
   type InfoDictionary,
   infoOfLink,
   isMediaType,
+  pageCrew,
   parseInfo,
   parseLink,
   sum,
@@ -45,6 +47,8 @@ export interface ClientSeams {
   readonly connect: Connect | null;
   /** Where large contents are kept. */
   readonly disk: Disk;
+  /** Who hashes large files; without it the page does. */
+  readonly crew?: Crew;
 }
 
 /** The browser itself. */
@@ -57,6 +61,7 @@ export function browserSeams(): ClientSeams {
     openSocket: openWebSocket,
     connect: supported ? connector(pageClock, (configuration) => new RTCPeerConnection(configuration)) : null,
     disk: pageDisk(),
+    crew: pageCrew(),
   };
 }
 
@@ -283,7 +288,7 @@ export class Client {
     try {
       const pieceLength = options.pieceLength ?? DefaultPieceLength(file.size);
       const geometry = new Geometry(file.size, pieceLength);
-      const summary = await sum(geometry, file, { signal, progress: (bytes) => transfer.hashed(bytes) });
+      const summary = await sum(geometry, file, { crew: this.#seams.crew, signal, progress: (bytes) => transfer.hashed(bytes) });
       if (transfer.ended) return;
       const info: Info = {
         ...summary,

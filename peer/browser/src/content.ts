@@ -25,7 +25,9 @@ export {
   MaxTotalLength,
   Proofs,
 } from "./content/tree.ts";
-export { type Summary, type SumOptions, hashLeaves, hashPiece, sum } from "./content/sum.ts";
+export { type HashOptions, hashLeaves, hashPiece } from "./content/part.ts";
+export { type Summary, type SumOptions, sum } from "./content/sum.ts";
+export { Crew, type CrewSeams, type HashWorker, pageCrew } from "./content/crew.ts";
 export {
   type Info,
   type InfoDictionary,

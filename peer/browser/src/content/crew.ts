@@ -1,0 +1,246 @@
+import { type Clock, pageClock } from "../clock.ts";
+import type { Hash } from "./hash.ts";
+import { type HashOptions, hashPart, type Part } from "./part.ts";
+import type { Reply, Request } from "./serve.ts";
+import type { Geometry } from "./tree.ts";
+
+/**
+ * The text of content/worker.ts as one classic script: compile.sh defines it. Not there in tests, which
+ * hand in workers of their own.
+ */
+declare const P2PCDN_HASH_WORKER: string | undefined;
+
+/** A Worker, as far as it is used. */
+export interface HashWorker {
+  postMessage(message: Request): void;
+  terminate(): void;
+  onmessage: ((event: MessageEvent<Reply>) => void) | null;
+  onmessageerror: ((event: MessageEvent) => void) | null;
+  onerror: ((event: ErrorEvent) => void) | null;
+}
+
+/** What a crew needs of the browser. */
+export interface CrewSeams {
+  /** How many workers there may be at a time; 0 where there are none. */
+  readonly workers: number;
+  /** Starts a worker; may throw. */
+  start(): HashWorker;
+  readonly clock: Clock;
+}
+
+/** How long a worker may take to come up, in ms: it is in the page already, and not fetched. */
+const startPatience = 10_000;
+
+/** Workers a core: while one waits for the disk or for its digests, another has something to do. */
+const workersPerCore = 2;
+
+/** Workers at a time, as measured no slower with two cores than four are. Bounds their memory to 24 MiB and what each is itself. */
+const maxWorkers = 8;
+
+/** The shortest content for workers, in bytes: a shorter one is hashed before they are up. */
+const minLength = 32 << 20;
+
+/**
+ * The longest part that a worker is given at a time, in bytes (at least MaxPieceLength). Of shorter ones each costs
+ * the time that a file takes to be opened; with longer ones the disk is read in places further apart.
+ */
+const maxPartLength = 64 << 20;
+
+/** The crew of this page. */
+export function pageCrew(): Crew {
+  const possible = typeof P2PCDN_HASH_WORKER === "string" && typeof Worker === "function";
+  const workers = possible ? Math.min(maxWorkers, workersPerCore * navigator.hardwareConcurrency) : 0;
+  return new Crew({ workers, start, clock: pageClock });
+}
+
+/** Starts a worker from its text: the script is one file for a site to serve. */
+function start(): HashWorker {
+  const address = URL.createObjectURL(new Blob([P2PCDN_HASH_WORKER as string], { type: "text/javascript" }));
+  try {
+    return new Worker(address, { name: "p2pcdn hash" });
+  } finally {
+    // The worker has taken the address by now, where it may have it at all.
+    URL.revokeObjectURL(address);
+  }
+}
+
+/**
+ * Workers that hash one content together, off the page's own thread. They are started for
+ * each content and end with it. One content at a time has them, which bounds their number.
+ */
+export class Crew {
+  readonly #seams: CrewSeams;
+  #idle: boolean; // nobody has the workers, and they come up as far as is known
+
+  constructor(seams: CrewSeams) {
+    this.#seams = seams;
+    this.#idle = seams.workers > 0;
+  }
+
+  /** Whether a content is better given to hash than hashed on this thread. */
+  takes(geometry: Geometry): boolean {
+    return this.#idle && geometry.totalLength >= minLength;
+  }
+
+  /**
+   * The piece layer of a content. What the workers do not do, for whatever reason, is done on this thread, so
+   * that it rejects with the same as hashPart. One content at a time.
+   */
+  async hash(geometry: Geometry, content: Blob, options: HashOptions): Promise<Hash[]> {
+    options.signal?.throwIfAborted();
+    const job = new Job(this.#seams, geometry, content, options);
+    this.#idle = false;
+    let came = true;
+    try {
+      came = await job.share();
+      return await job.finish();
+    } finally {
+      this.#idle = came; // those that did not come up (a Content-Security-Policy) are not waited for again
+    }
+  }
+}
+
+/** A part of a job. */
+interface Task extends Part {
+  hashed: number; // bytes
+  pieces: readonly Hash[] | null; // once done
+}
+
+/** One content that is hashed. */
+class Job {
+  readonly #seams: CrewSeams;
+  readonly #options: HashOptions;
+  readonly #tasks: readonly Task[];
+  #next = 0; // the first of #tasks that no worker has begun
+  #hashed = 0; // bytes of all tasks
+  #told = -1; // the most of #hashed that progress was told
+
+  constructor(seams: CrewSeams, geometry: Geometry, content: Blob, options: HashOptions) {
+    this.#seams = seams;
+    this.#options = options;
+    this.#tasks = cut(geometry, content, seams.workers).map((part) => ({ ...part, hashed: 0, pieces: null }));
+  }
+
+  /**
+   * Has workers do what they can, until all is done or one fails, or the signal ends it. They are gone
+   * when it resolves; false where none came up.
+   */
+  async share(): Promise<boolean> {
+    const { signal } = this.#options;
+    const helpers = Array.from({ length: Math.min(this.#seams.workers, this.#tasks.length) }, () => new Helper(this.#seams));
+    const end = (): void => helpers.forEach((helper) => helper.end());
+    let left = this.#tasks.length;
+    const work = async (helper: Helper): Promise<boolean> => {
+      if (!(await helper.ready)) return false;
+      for (let task = this.#tasks[this.#next++]; task !== undefined; task = this.#tasks[this.#next++]) {
+        const doing = task;
+        task.pieces = await helper.hash(task, (hashed) => this.#progress(doing, hashed));
+        left--;
+      }
+      if (left === 0) end(); // nobody waits for one that has not come up yet
+      return true;
+    };
+    signal?.addEventListener("abort", end);
+    try {
+      return (await Promise.all(helpers.map(work))).includes(true) || signal?.aborted === true;
+    } catch {
+      return true; // what one cannot do, finish does, or says why it cannot be done
+    } finally {
+      signal?.removeEventListener("abort", end);
+      end();
+    }
+  }
+
+  /** Does what is left over on this thread. */
+  async finish(): Promise<Hash[]> {
+    const { signal } = this.#options;
+    signal?.throwIfAborted();
+    for (const task of this.#tasks) {
+      task.pieces ??= await hashPart(task, { signal, progress: (hashed) => this.#progress(task, hashed) });
+    }
+    return this.#tasks.flatMap(({ pieces }) => pieces as Hash[]);
+  }
+
+  /** A task that is begun anew falls back, but what is told does not. */
+  #progress(task: Task, hashed: number): void {
+    this.#hashed += hashed - task.hashed;
+    task.hashed = hashed;
+    if (this.#hashed <= this.#told) return;
+    this.#told = this.#hashed;
+    this.#options.progress?.(this.#hashed);
+  }
+}
+
+/** Cuts a content into parts that are as long as each other, to a piece, and as many for each worker. */
+function cut(geometry: Geometry, content: Blob, workers: number): Part[] {
+  const { totalLength, pieces } = geometry;
+  const rounds = Math.max(1, Math.ceil(totalLength / (workers * maxPartLength)));
+  const length = Math.ceil(pieces / (workers * rounds)); // in pieces
+  return Array.from({ length: Math.ceil(pieces / length) }, (_, i) => {
+    const first = i * length;
+    const end = Math.min(pieces, first + length);
+    const blob = content.slice(geometry.pieceOffset(first), Math.min(totalLength, geometry.pieceOffset(end)));
+    return { geometry, first, end, blob };
+  });
+}
+
+/** What a request waits for. */
+interface Waiting {
+  resolve(pieces: readonly Hash[]): void;
+  reject(error: Error): void;
+  progress(hashed: number): void;
+}
+
+/** One worker. */
+class Helper {
+  /** Whether it came up. */
+  readonly ready: Promise<boolean>;
+  #worker: HashWorker | null = null; // null once ended
+  #waiting: Waiting | null = null; // one request at a time
+  #started!: (came: boolean) => void;
+
+  constructor({ start, clock }: CrewSeams) {
+    this.ready = new Promise((resolve) => (this.#started = resolve));
+    try {
+      const worker = start();
+      this.#worker = worker;
+      worker.onmessage = ({ data }) => this.#heard(data);
+      worker.onmessageerror = () => this.end();
+      worker.onerror = (event) => {
+        event.preventDefault?.(); // another does its work
+        this.end();
+      };
+    } catch {
+      this.end();
+    }
+    const cancel = clock.after(startPatience, () => this.end());
+    void this.ready.then(cancel);
+  }
+
+  /** Hashes a part; rejects where it fails, and where the worker ends. One at a time. */
+  hash({ geometry, first, end, blob }: Part, progress: (hashed: number) => void): Promise<readonly Hash[]> {
+    return new Promise((resolve, reject) => {
+      if (this.#worker === null) throw new Error("the worker has ended");
+      this.#waiting = { resolve, reject, progress };
+      const { totalLength, pieceLength } = geometry;
+      this.#worker.postMessage({ totalLength, pieceLength, first, end, blob });
+    });
+  }
+
+  /** Ends the worker and rejects what it was asked. Harmless when it has ended. */
+  end(): void {
+    this.#worker?.terminate();
+    this.#worker = null;
+    this.#started(false);
+    this.#waiting?.reject(new Error("the worker has ended"));
+    this.#waiting = null;
+  }
+
+  #heard(reply: Reply): void {
+    if (reply.type === "ready") return this.#started(true);
+    if (reply.type === "progress") return this.#waiting?.progress(reply.hashed);
+    if (reply.type === "failed") return this.end();
+    this.#waiting?.resolve(reply.pieces);
+    this.#waiting = null;
+  }
+}

@@ -1,0 +1,285 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Crew, Geometry, type HashOptions, type HashWorker, LeafLength, MaxPieceLength, type Summary, sum } from "../src/content.ts";
+import { type Port, type Reply, type Request, serve } from "../src/content/serve.ts";
+import { FakeClock, settled } from "./clock.ts";
+import { sample } from "./vectors.ts";
+
+const mib = 1 << 20;
+
+/** A worker in this program: messages are copied but for their Blob, and come later. */
+class FakeWorker implements HashWorker {
+  onmessage: HashWorker["onmessage"] = null;
+  onmessageerror: HashWorker["onmessageerror"] = null;
+  onerror: HashWorker["onerror"] = null;
+  readonly requests: Request[] = [];
+  terminated = false;
+  readonly #port: Port;
+  readonly #office: Office;
+  readonly #mute: boolean; // it never says anything
+
+  constructor(office: Office, mute = false) {
+    this.#office = office;
+    this.#mute = mute;
+    this.#port = { onmessage: null, postMessage: (message) => this.#say(structuredClone(message)) };
+    queueMicrotask(() => serve(this.#port));
+  }
+
+  postMessage(request: Request): void {
+    assert.ok(!this.terminated);
+    if (this.#office.refuse) throw new DOMException("it cannot be cloned", "DataCloneError");
+    this.requests.push(request);
+    const { blob, ...rest } = request;
+    const data = { ...structuredClone(rest), blob: this.#office.see(blob) };
+    queueMicrotask(() => this.terminated || this.#port.onmessage?.({ data }));
+  }
+
+  terminate(): void {
+    this.terminated = true;
+  }
+
+  #say(data: Reply): void {
+    queueMicrotask(() => {
+      if (!this.terminated && !this.#mute) this.onmessage?.({ data } as MessageEvent<Reply>);
+      this.#office.said(this, data);
+    });
+  }
+}
+
+/** Where a crew has its workers from. */
+class Office {
+  readonly clock = new FakeClock();
+  readonly workers: FakeWorker[] = [];
+  readonly crew: Crew;
+  /** Whether they take no requests. */
+  refuse = false;
+  /** What a worker sees of a Blob. */
+  see = (blob: Blob): Blob => blob;
+  /** A worker said this, and the page has heard it. */
+  said: (worker: FakeWorker, message: Reply) => void = () => {};
+
+  /** start is told how many there were before. */
+  constructor(workers: number, start = (office: Office, _before: number): FakeWorker => new FakeWorker(office)) {
+    this.crew = new Crew({
+      workers,
+      clock: this.clock,
+      start: () => {
+        const worker = start(this, this.workers.length);
+        this.workers.push(worker);
+        return worker;
+      },
+    });
+  }
+
+  /** Hashes in the workers whatever the length, and says what was told of it. */
+  async sum(geometry: Geometry, content: Blob, options: HashOptions = {}): Promise<{ summary: Summary; told: number[] }> {
+    const told: number[] = [];
+    const progress = (hashed: number): void => {
+      told.push(hashed);
+      options.progress?.(hashed);
+    };
+    const pieces = await this.crew.hash(geometry, content, { ...options, progress });
+    return { summary: { fullHash: geometry.root(pieces), pieceHashes: pieces.length > 1 ? pieces : null }, told };
+  }
+
+  /** The pieces that each worker was asked for. */
+  get asked(): [first: number, end: number][] {
+    return this.workers.flatMap(({ requests }) => requests.map(({ first, end }): [number, number] => [first, end])).sort(([a], [b]) => a - b);
+  }
+
+  /** Nothing runs any more. */
+  checkEnded(): void {
+    assert.ok(this.workers.every(({ terminated }) => terminated));
+    assert.equal(this.clock.waiting, 0);
+  }
+}
+
+function checkProgress(told: readonly number[], total: number): void {
+  assert.equal(told.at(-1), total);
+  assert.ok(told.every((bytes, i) => i === 0 || bytes > (told[i - 1] as number)), `progress goes back: ${told.join(" ")}`);
+}
+
+/** A Blob whose parts are read only through this. */
+function readBy(read: (begin: number, end: number) => Promise<ArrayBuffer>, size: number, begin = 0): Blob {
+  return {
+    size,
+    slice: (from: number, to: number) => readBy(read, Math.min(to, size) - from, begin + from),
+    arrayBuffer: () => read(begin, begin + size),
+  } as unknown as Blob;
+}
+
+const content = new Blob([sample(6 * mib + 5)]);
+const geometry = new Geometry(content.size, 64 << 10);
+
+test("workers hash as the page does", async () => {
+  for (const total of [0, 1, LeafLength, LeafLength + 1, 4 * mib, 6 * mib + 5]) {
+    const blob = content.slice(0, total);
+    for (const pieceLength of [LeafLength, 64 << 10, mib, MaxPieceLength]) {
+      const geometry = new Geometry(total, pieceLength);
+      const wanted = await sum(geometry, blob);
+      for (const workers of [1, 3, 8]) {
+        const office = new Office(workers);
+        const { summary, told } = await office.sum(geometry, blob);
+        assert.deepEqual(summary, wanted, `${total} bytes in pieces of ${pieceLength}, ${workers} workers`);
+        checkProgress(told, total);
+        office.checkEnded();
+        // Each piece once, by no more workers than there are pieces.
+        assert.equal(office.asked.reduce((next, [first, end]) => (assert.equal(first, next), end), 0), geometry.pieces);
+        assert.ok(office.workers.length <= Math.min(workers, geometry.pieces));
+        if (geometry.pieces % workers === 0) assert.ok(office.workers.every(({ requests }) => requests.length === 1));
+      }
+    }
+  }
+});
+
+test("only a large content is given to workers, and one at a time", async () => {
+  const office = new Office(2);
+  const { crew } = office;
+  const chunk = sample(mib);
+  const zeros = (length: number): Blob => new Blob([...Array<Uint8Array<ArrayBuffer>>(length >> 20).fill(chunk), chunk.subarray(0, length % mib)]);
+  const small = zeros(32 * mib - 1);
+  await sum(new Geometry(small.size, mib), small, { crew });
+  assert.equal(office.workers.length, 0);
+  const large = zeros(32 * mib);
+  const geometry = new Geometry(large.size, mib);
+  const both = await Promise.all([sum(geometry, large, { crew }), sum(geometry, large, { crew })]);
+  assert.deepEqual(both[0], both[1]);
+  assert.deepEqual(office.asked, [[0, 16], [16, 32]]);
+  office.checkEnded();
+  assert.deepEqual(await sum(geometry, large, { crew }), both[0]);
+  assert.equal(office.workers.length, 4);
+});
+
+test("no part is longer than 64 MiB", async () => {
+  const chunk = sample(mib);
+  const blob = new Blob(Array<Uint8Array<ArrayBuffer>>(129).fill(chunk));
+  const office = new Office(1);
+  const geometry = new Geometry(blob.size, mib);
+  const { summary, told } = await office.sum(geometry, blob);
+  assert.deepEqual(office.asked, [[0, 43], [43, 86], [86, 129]]);
+  assert.deepEqual(summary, await sum(geometry, blob));
+  checkProgress(told, blob.size);
+  const huge = new Office(2);
+  const abort = new AbortController();
+  huge.said = () => abort.abort(new Error("enough"));
+  const endless = readBy(async (begin, end) => new ArrayBuffer(end - begin), 1024 * MaxPieceLength);
+  await assert.rejects(huge.sum(new Geometry(endless.size, MaxPieceLength), endless, { signal: abort.signal }), /enough/);
+  assert.ok(huge.asked.every(([first, end]) => end === first + 1));
+});
+
+test("a signal ends the sum and its workers", async () => {
+  const office = new Office(3);
+  const abort = new AbortController();
+  const reason = new Error("enough");
+  await assert.rejects(office.sum(geometry, content, { signal: abort.signal, progress: () => abort.abort(reason) }), reason);
+  assert.equal(office.asked.length, 3);
+  office.checkEnded();
+  await assert.rejects(office.sum(geometry, content, { signal: abort.signal }), reason);
+  assert.equal(office.workers.length, 3, "it had been given");
+});
+
+test("a signal ends a sum whose workers are not up yet, and another one has them", async () => {
+  const office = new Office(3, (office) => new FakeWorker(office, true));
+  const large = readBy(() => assert.fail("it is read"), 32 * mib);
+  const abort = new AbortController();
+  const ended = sum(new Geometry(large.size, mib), large, { signal: abort.signal, crew: office.crew });
+  await settled();
+  assert.equal(office.workers.length, 3);
+  abort.abort(new Error("enough"));
+  await assert.rejects(ended, /enough/);
+  office.checkEnded();
+  assert.ok(office.crew.takes(new Geometry(large.size, mib)));
+});
+
+test("what the Blob throws is told, and ends the workers", async () => {
+  const office = new Office(3);
+  const changed = new DOMException("the file changed", "NotReadableError");
+  const broken = readBy((begin, end) => (begin >= 4 * mib ? Promise.reject(changed) : content.slice(begin, end).arrayBuffer()), content.size);
+  await assert.rejects(office.sum(geometry, broken), (error) => error === changed);
+  office.checkEnded();
+  assert.deepEqual((await office.sum(geometry, content)).summary, await sum(geometry, content), "the next has workers again");
+  assert.equal(office.workers.length, 6);
+});
+
+test("a content that gets shorter while workers read it is refused", async () => {
+  const office = new Office(3);
+  const shrinking = readBy((begin, end) => content.slice(begin, Math.min(end, 5 * mib)).arrayBuffer(), content.size);
+  await assert.rejects(office.sum(geometry, shrinking), { code: "content_too_short" });
+  office.checkEnded();
+});
+
+test("what a worker cannot read, the page does", async () => {
+  const office = new Office(3);
+  office.see = () => readBy(() => Promise.reject(new Error("not here")), content.size);
+  const { summary, told } = await office.sum(geometry, content);
+  assert.deepEqual(summary, await sum(geometry, content));
+  checkProgress(told, content.size);
+  office.checkEnded();
+  const refused = new Office(3);
+  refused.refuse = true;
+  assert.deepEqual((await refused.sum(geometry, content)).summary, summary);
+  refused.checkEnded();
+});
+
+test("what a worker leaves when it dies is done all the same, and progress does not go back", async () => {
+  for (const how of ["onerror", "onmessageerror"] as const) {
+    const office = new Office(2);
+    const answers: Reply[] = [];
+    office.said = (worker, message) => {
+      if (message.type !== "ready") answers.push(message);
+      if (answers.length === 4) worker[how]?.({ message: "out of memory" } as ErrorEvent & MessageEvent);
+    };
+    const { summary, told } = await office.sum(geometry, content);
+    assert.deepEqual(summary, await sum(geometry, content));
+    checkProgress(told, content.size);
+    assert.ok((told[3] as number) > 3 * mib, "nothing was done before");
+    office.checkEnded();
+  }
+});
+
+test("without workers the page does it, and they are not asked for again", async () => {
+  const large = new Geometry(32 * mib, mib);
+  const policies: ((office: Office) => FakeWorker)[] = [
+    () => {
+      throw new DOMException("worker-src", "SecurityError");
+    },
+    (office) => {
+      const worker = new FakeWorker(office, true);
+      queueMicrotask(() => worker.onerror?.({ message: "worker-src", preventDefault: () => {} } as ErrorEvent));
+      return worker;
+    },
+  ];
+  const wanted = await sum(geometry, content);
+  for (const start of policies) {
+    let starts = 0;
+    const office = new Office(3, (office) => (starts++, start(office)));
+    assert.ok(office.crew.takes(large));
+    const { summary, told } = await office.sum(geometry, content);
+    assert.deepEqual(summary, wanted);
+    checkProgress(told, content.size);
+    assert.equal(starts, 3);
+    office.checkEnded();
+    assert.ok(!office.crew.takes(large));
+  }
+});
+
+test("workers that never come up are not waited for longer than 10 s", async () => {
+  const office = new Office(2, (office) => new FakeWorker(office, true));
+  const read: number[] = [];
+  const watched = readBy((begin, end) => (read.push(begin), content.slice(begin, end).arrayBuffer()), content.size);
+  const hashing = office.sum(geometry, watched);
+  await office.clock.pass(9_999);
+  assert.deepEqual(read, []);
+  await office.clock.pass(1);
+  assert.deepEqual((await hashing).summary, await sum(geometry, content));
+  office.checkEnded();
+});
+
+test("a worker that does not come up is not waited for while others do the work", async () => {
+  const office = new Office(3, (office, before) => new FakeWorker(office, before === 1));
+  const { summary, told } = await office.sum(geometry, content);
+  assert.deepEqual(summary, await sum(geometry, content));
+  checkProgress(told, content.size);
+  assert.deepEqual(office.workers.map(({ requests }) => requests.length > 0), [true, false, true]);
+  office.checkEnded();
+});
