@@ -1,8 +1,8 @@
-// How fast a page and its workers hash a file for seeding, from the workers' start to their end, against what WebCrypto does with 16 KiB
-// leaves that are in memory already, in each browser. The two take turns, so that a noisy machine
-// disturbs both; the ratio is the median of the turns. Where the machine does other work
-// at the same time, the sum, which keeps several cores busy (the browser reads the file on other
-// threads, too), loses more than the yardstick, which in Chromium is one.
+// How fast a page and its workers hash a file for seeding, the workers' start included, against what
+// WebCrypto does with 16 KiB leaves that are in memory already, in each browser. The two take turns, so
+// that a noisy machine disturbs both; the ratio is the median of the turns. Where the machine does other
+// work at the same time, the sum, which keeps several cores busy, loses more than the yardstick, which in
+// Chromium is one.
 //
 //   node peer/browser/e2e/hash.bench.mjs [--json] [--rounds N] [browser ...]
 //

@@ -1,4 +1,3 @@
-import { type Clock, pageClock } from "../clock.ts";
 import type { Hash } from "./hash.ts";
 import { type HashOptions, hashPart, type Part } from "./part.ts";
 import type { Reply, Request } from "./serve.ts";
@@ -23,13 +22,11 @@ export interface HashWorker {
 export interface CrewSeams {
   /** How many workers there may be at a time; 0 where there are none. */
   readonly workers: number;
+  /** What this thread hashes of a content itself, in bytes, at least one. Shorter contents get no workers. */
+  readonly headLength: number;
   /** Starts a worker; may throw. */
   start(): HashWorker;
-  readonly clock: Clock;
 }
-
-/** How long a worker may take to come up, in ms: it is in the page already, and not fetched. */
-const startPatience = 10_000;
 
 /** Workers a core: while one waits for the disk or for its digests, another has something to do. */
 const workersPerCore = 2;
@@ -37,8 +34,11 @@ const workersPerCore = 2;
 /** Workers at a time, as measured no slower with two cores than four are. Bounds their memory to 24 MiB and what each is itself. */
 const maxWorkers = 8;
 
-/** The shortest content for workers, in bytes: a shorter one is hashed before they are up. */
-const minLength = 32 << 20;
+/**
+ * What this thread hashes of a content itself, in bytes: as measured, about as much as it can before the workers, which are
+ * started at the same time, have come up and opened the file. Shorter contents get none.
+ */
+const headLength = 32 << 20;
 
 /**
  * The longest part that a worker is given at a time, in bytes (at least MaxPieceLength). Of shorter ones each costs
@@ -50,7 +50,7 @@ const maxPartLength = 64 << 20;
 export function pageCrew(): Crew {
   const possible = typeof P2PCDN_HASH_WORKER === "string" && typeof Worker === "function";
   const workers = possible ? Math.min(maxWorkers, workersPerCore * navigator.hardwareConcurrency) : 0;
-  return new Crew({ workers, start, clock: pageClock });
+  return new Crew({ workers, headLength, start });
 }
 
 /** Starts a worker from its text: the script is one file for a site to serve. */
@@ -79,7 +79,7 @@ export class Crew {
 
   /** Whether a content is better given to hash than hashed on this thread. */
   takes(geometry: Geometry): boolean {
-    return this.#idle && geometry.totalLength >= minLength;
+    return this.#idle && geometry.totalLength > this.#seams.headLength;
   }
 
   /**
@@ -118,47 +118,58 @@ class Job {
   constructor(seams: CrewSeams, geometry: Geometry, content: Blob, options: HashOptions) {
     this.#seams = seams;
     this.#options = options;
-    this.#tasks = cut(geometry, content, seams.workers).map((part) => ({ ...part, hashed: 0, pieces: null }));
+    this.#tasks = cut(geometry, content, seams).map((part) => ({ ...part, hashed: 0, pieces: null }));
   }
 
   /**
-   * Has workers do what they can, until all is done or one fails, or the signal ends it. They are gone
-   * when it resolves; false where none came up.
+   * Has workers do what they can, and this thread what it can before they come up, until all is done or
+   * something fails, or the signal ends it. The workers are gone when it resolves; false where none can be had.
    */
   async share(): Promise<boolean> {
     const { signal } = this.#options;
-    const helpers = Array.from({ length: Math.min(this.#seams.workers, this.#tasks.length) }, () => new Helper(this.#seams));
-    const end = (): void => helpers.forEach((helper) => helper.end());
+    const helpers = Array.from({ length: Math.min(this.#seams.workers, this.#tasks.length - 1) }, () => new Helper(this.#seams));
     let left = this.#tasks.length;
-    const work = async (helper: Helper): Promise<boolean> => {
-      if (!(await helper.ready)) return false;
-      for (let task = this.#tasks[this.#next++]; task !== undefined; task = this.#tasks[this.#next++]) {
-        const doing = task;
-        task.pieces = await helper.hash(task, (hashed) => this.#progress(doing, hashed));
-        left--;
-      }
+    let up = 0; // workers that came up
+    let lost = 0; // workers that failed to
+    let over = false;
+    const end = (): void => {
+      over = true;
+      for (const helper of helpers) helper.end();
+    };
+    /** Does the next part; false where there is none. */
+    const take = async (hash: (task: Task) => Promise<readonly Hash[]>): Promise<boolean> => {
+      const task = over ? undefined : this.#tasks[this.#next++];
+      if (task === undefined) return false;
+      task.pieces = await hash(task);
+      left--;
       if (left === 0) end(); // nobody waits for one that has not come up yet
       return true;
     };
+    const work = async (helper: Helper): Promise<void> => {
+      if (await helper.ready) up++;
+      else if (!over) lost++;
+      while (helper.running && (await take((task) => helper.hash(task, (hashed) => this.#progress(task, hashed))))) {}
+    };
+    const begin = async (): Promise<void> => {
+      while ((await take((task) => this.#hash(task))) && up === 0) {}
+    };
     signal?.addEventListener("abort", end);
-    try {
-      return (await Promise.all(helpers.map(work))).includes(true) || signal?.aborted === true;
-    } catch {
-      return true; // what one cannot do, finish does, or says why it cannot be done
-    } finally {
-      signal?.removeEventListener("abort", end);
-      end();
-    }
+    // What one cannot do, finish does, or says why it cannot be done.
+    await Promise.all([begin(), ...helpers.map(work)].map((done) => done.catch(end)));
+    end();
+    signal?.removeEventListener("abort", end);
+    return helpers.length === 0 || lost < helpers.length;
   }
 
   /** Does what is left over on this thread. */
   async finish(): Promise<Hash[]> {
-    const { signal } = this.#options;
-    signal?.throwIfAborted();
-    for (const task of this.#tasks) {
-      task.pieces ??= await hashPart(task, { signal, progress: (hashed) => this.#progress(task, hashed) });
-    }
+    this.#options.signal?.throwIfAborted();
+    for (const task of this.#tasks) task.pieces ??= await this.#hash(task);
     return this.#tasks.flatMap(({ pieces }) => pieces as Hash[]);
+  }
+
+  #hash(task: Task): Promise<Hash[]> {
+    return hashPart(task, { signal: this.#options.signal, progress: (hashed) => this.#progress(task, hashed) });
   }
 
   /** A task that is begun anew falls back, but what is told does not. */
@@ -171,17 +182,19 @@ class Job {
   }
 }
 
-/** Cuts a content into parts that are as long as each other, to a piece, and as many for each worker. */
-function cut(geometry: Geometry, content: Blob, workers: number): Part[] {
-  const { totalLength, pieces } = geometry;
-  const rounds = Math.max(1, Math.ceil(totalLength / (workers * maxPartLength)));
-  const length = Math.ceil(pieces / (workers * rounds)); // in pieces
-  return Array.from({ length: Math.ceil(pieces / length) }, (_, i) => {
-    const first = i * length;
-    const end = Math.min(pieces, first + length);
+/** Cuts a content into what this thread begins with, and parts as long as each other, to a piece, as many for each worker. */
+function cut(geometry: Geometry, content: Blob, { workers, headLength }: CrewSeams): Part[] {
+  const { totalLength, pieceLength, pieces } = geometry;
+  const head = Math.min(pieces, Math.ceil(headLength / pieceLength));
+  const rounds = Math.ceil((pieces - head) / (workers * (maxPartLength / pieceLength)));
+  const length = Math.ceil((pieces - head) / (workers * rounds));
+  const part = (first: number, end: number): Part => {
     const blob = content.slice(geometry.pieceOffset(first), Math.min(totalLength, geometry.pieceOffset(end)));
     return { geometry, first, end, blob };
-  });
+  };
+  const parts = [part(0, head)];
+  for (let first = head; first < pieces; first += length) parts.push(part(first, Math.min(pieces, first + length)));
+  return parts;
 }
 
 /** What a request waits for. */
@@ -193,13 +206,13 @@ interface Waiting {
 
 /** One worker. */
 class Helper {
-  /** Whether it came up. */
+  /** Resolves when it has come up, or false when it has ended before. */
   readonly ready: Promise<boolean>;
   #worker: HashWorker | null = null; // null once ended
   #waiting: Waiting | null = null; // one request at a time
   #started!: (came: boolean) => void;
 
-  constructor({ start, clock }: CrewSeams) {
+  constructor({ start }: CrewSeams) {
     this.ready = new Promise((resolve) => (this.#started = resolve));
     try {
       const worker = start();
@@ -213,8 +226,10 @@ class Helper {
     } catch {
       this.end();
     }
-    const cancel = clock.after(startPatience, () => this.end());
-    void this.ready.then(cancel);
+  }
+
+  get running(): boolean {
+    return this.#worker !== null;
   }
 
   /** Hashes a part; rejects where it fails, and where the worker ends. One at a time. */
