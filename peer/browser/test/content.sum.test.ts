@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Crew, Geometry, type HashOptions, type HashWorker, LeafLength, MaxPieceLength, type Summary, sum } from "../src/content.ts";
 import { type Port, type Reply, type Request, serve } from "../src/content/serve.ts";
+import { FakeClock } from "./clock.ts";
 import { sample } from "./vectors.ts";
 
 const mib = 1 << 20;
@@ -13,6 +14,7 @@ class FakeWorker implements HashWorker {
   onerror: HashWorker["onerror"] = null;
   readonly requests: Request[] = [];
   terminated = false;
+  busy = false; // it was asked for something and has not answered
   readonly #port: Port;
   readonly #office: Office;
   readonly #mute: boolean; // it never says anything
@@ -28,6 +30,7 @@ class FakeWorker implements HashWorker {
     assert.ok(!this.terminated);
     if (this.#office.refuse) throw new DOMException("it cannot be cloned", "DataCloneError");
     this.requests.push(request);
+    this.busy = true;
     const { blob, ...rest } = request;
     const data = { ...structuredClone(rest), blob: this.#office.see(blob) };
     queueMicrotask(() => this.terminated || this.#port.onmessage?.({ data }));
@@ -39,6 +42,7 @@ class FakeWorker implements HashWorker {
 
   #say(data: Reply): void {
     queueMicrotask(() => {
+      if (data.type === "done" || data.type === "failed") this.busy = false;
       if (!this.terminated && !this.#mute) this.onmessage?.({ data } as MessageEvent<Reply>);
       this.#office.said(this, data);
     });
@@ -48,6 +52,7 @@ class FakeWorker implements HashWorker {
 /** Where a crew has its workers from. */
 class Office {
   readonly workers: FakeWorker[] = [];
+  readonly clock = new FakeClock();
   readonly crew: Crew;
   /** Whether they take no requests. */
   refuse = false;
@@ -61,6 +66,7 @@ class Office {
     this.crew = new Crew({
       workers,
       headLength,
+      clock: this.clock,
       start: () => {
         const worker = start(this, this.workers.length);
         this.workers.push(worker);
@@ -85,9 +91,12 @@ class Office {
     return this.workers.flatMap(({ requests }) => requests.map(({ first, end }): [number, number] => [first, end])).sort(([a], [b]) => a - b);
   }
 
-  /** Nothing runs any more. */
-  checkEnded(): void {
-    assert.ok(this.workers.every(({ terminated }) => terminated));
+  /** Whoever was at work has ended, and after a while nothing runs any more. */
+  async checkEnded(): Promise<void> {
+    assert.ok(this.workers.every(({ terminated, busy }) => terminated || !busy), "somebody works for nobody");
+    await this.clock.pass(30_000);
+    assert.ok(this.workers.every(({ terminated }) => terminated), "a worker is kept for ever");
+    assert.equal(this.clock.waiting, 0);
   }
 }
 
@@ -119,7 +128,7 @@ test("workers hash as the page does", async () => {
         const { summary, told } = await office.sum(geometry, blob);
         assert.deepEqual(summary, wanted, `${total} bytes in pieces of ${pieceLength}, ${workers} workers`);
         checkProgress(told, total);
-        office.checkEnded();
+        await office.checkEnded();
         // Each piece once, but for the first, by no more workers than there are pieces.
         assert.equal(office.asked.reduce((next, [first, end]) => (assert.equal(first, next), end), 1), geometry.pieces);
         assert.ok(office.workers.length <= Math.min(workers, geometry.pieces - 1));
@@ -140,9 +149,21 @@ test("only what the page does not begin with is given to workers, and one conten
   const both = await Promise.all([sum(geometry, large, { crew }), sum(geometry, large, { crew })]);
   assert.deepEqual(both[0], both[1]);
   assert.deepEqual(office.asked, [[2, 3], [3, 4]]);
-  office.checkEnded();
+  await office.checkEnded();
   assert.deepEqual(await sum(geometry, large, { crew }), both[0]);
   assert.equal(office.workers.length, 4);
+});
+
+test("workers are kept for the next content, for half a minute", async () => {
+  const office = new Office(3);
+  const wanted = await sum(geometry, content);
+  for (let i = 0; i < 3; i++) {
+    assert.deepEqual((await office.sum(geometry, content)).summary, wanted);
+    await office.clock.pass(29_000);
+  }
+  assert.equal(office.workers.length, 3);
+  assert.ok(office.workers.every(({ requests, terminated }) => requests.length === 3 && !terminated));
+  await office.checkEnded();
 });
 
 test("no part is longer than 64 MiB", async () => {
@@ -162,7 +183,7 @@ test("a signal ends the sum and its workers", async () => {
   const reason = new Error("enough");
   await assert.rejects(office.sum(geometry, content, { signal: abort.signal, progress: () => abort.abort(reason) }), reason);
   assert.equal(office.asked.length, 3);
-  office.checkEnded();
+  await office.checkEnded();
   await assert.rejects(office.sum(geometry, content, { signal: abort.signal }), reason);
   assert.equal(office.workers.length, 3, "it had been given");
 });
@@ -173,7 +194,7 @@ test("a signal ends a sum whose workers are not up yet, and another one has them
   const ended = office.sum(geometry, content, { signal: abort.signal, progress: () => abort.abort(new Error("enough")) });
   assert.equal(office.workers.length, 3);
   await assert.rejects(ended, /enough/);
-  office.checkEnded();
+  await office.checkEnded();
   assert.ok(office.crew.takes(geometry));
 });
 
@@ -182,7 +203,7 @@ test("what the Blob throws is told, and ends the workers", async () => {
   const changed = new DOMException("the file changed", "NotReadableError");
   const broken = readBy((begin, end) => (begin >= 4 * mib ? Promise.reject(changed) : content.slice(begin, end).arrayBuffer()), content.size);
   await assert.rejects(office.sum(geometry, broken), (error) => error === changed);
-  office.checkEnded();
+  await office.checkEnded();
   assert.deepEqual((await office.sum(geometry, content)).summary, await sum(geometry, content), "the next has workers again");
   assert.equal(office.workers.length, 6);
 });
@@ -191,7 +212,7 @@ test("a content that gets shorter while workers read it is refused", async () =>
   const office = new Office(3);
   const shrinking = readBy((begin, end) => content.slice(begin, Math.min(end, 5 * mib)).arrayBuffer(), content.size);
   await assert.rejects(office.sum(geometry, shrinking), { code: "content_too_short" });
-  office.checkEnded();
+  await office.checkEnded();
 });
 
 test("what a worker cannot read, the page does", async () => {
@@ -200,11 +221,11 @@ test("what a worker cannot read, the page does", async () => {
   const { summary, told } = await office.sum(geometry, content);
   assert.deepEqual(summary, await sum(geometry, content));
   checkProgress(told, content.size);
-  office.checkEnded();
+  await office.checkEnded();
   const refused = new Office(3);
   refused.refuse = true;
   assert.deepEqual((await refused.sum(geometry, content)).summary, summary);
-  refused.checkEnded();
+  await refused.checkEnded();
 });
 
 test("what a worker leaves when it dies is done all the same, and progress does not go back", async () => {
@@ -219,7 +240,7 @@ test("what a worker leaves when it dies is done all the same, and progress does 
     assert.deepEqual(summary, await sum(geometry, content));
     checkProgress(told, content.size);
     assert.ok((told[3] as number) > mib, "nothing was done before");
-    office.checkEnded();
+    await office.checkEnded();
   }
 });
 
@@ -243,7 +264,7 @@ test("without workers the page does it, and they are not asked for again", async
     assert.deepEqual(summary, wanted);
     checkProgress(told, content.size);
     assert.equal(starts, 3);
-    office.checkEnded();
+    await office.checkEnded();
     assert.ok(!office.crew.takes(geometry));
   }
 });
@@ -254,7 +275,7 @@ test("workers that never come up are not waited for", async () => {
   assert.deepEqual(summary, await sum(geometry, content));
   checkProgress(told, content.size);
   assert.deepEqual(office.asked, []);
-  office.checkEnded();
+  await office.checkEnded();
 });
 
 test("a worker that does not come up is not waited for while others do the work", async () => {
@@ -263,5 +284,5 @@ test("a worker that does not come up is not waited for while others do the work"
   assert.deepEqual(summary, await sum(geometry, content));
   checkProgress(told, content.size);
   assert.deepEqual(office.workers.map(({ requests }) => requests.length > 0), [true, false, true]);
-  office.checkEnded();
+  await office.checkEnded();
 });

@@ -1,3 +1,4 @@
+import { type Cancel, type Clock, pageClock } from "../clock.ts";
 import type { Hash } from "./hash.ts";
 import { type HashOptions, hashPart, type Part } from "./part.ts";
 import type { Reply, Request } from "./serve.ts";
@@ -26,7 +27,14 @@ export interface CrewSeams {
   readonly headLength: number;
   /** Starts a worker; may throw. */
   start(): HashWorker;
+  readonly clock: Clock;
 }
+
+/**
+ * How long workers without work are kept, in ms. To start them takes as long as to hash 100 MiB, and
+ * somebody who shares a file often shares another one.
+ */
+const restTime = 30_000;
 
 /** Workers a core: while one waits for the disk or for its digests, another has something to do. */
 const workersPerCore = 2;
@@ -50,7 +58,7 @@ const maxPartLength = 64 << 20;
 export function pageCrew(): Crew {
   const possible = typeof P2PCDN_HASH_WORKER === "string" && typeof Worker === "function";
   const workers = possible ? Math.min(maxWorkers, workersPerCore * navigator.hardwareConcurrency) : 0;
-  return new Crew({ workers, headLength, start });
+  return new Crew({ workers, headLength, start, clock: pageClock });
 }
 
 /** Starts a worker from its text: the script is one file for a site to serve. */
@@ -65,12 +73,14 @@ function start(): HashWorker {
 }
 
 /**
- * Workers that hash one content together, off the page's own thread. They are started for
- * each content and end with it. One content at a time has them, which bounds their number.
+ * Workers that hash one content together, off the page's own thread. They are started when they are needed, and
+ * end some time after. One content at a time has them, which bounds their number.
  */
 export class Crew {
   readonly #seams: CrewSeams;
   #idle: boolean; // nobody has the workers, and they come up as far as is known
+  #helpers: Helper[] = []; // at work, or at rest
+  #resting: Cancel = () => {};
 
   constructor(seams: CrewSeams) {
     this.#seams = seams;
@@ -90,13 +100,22 @@ export class Crew {
     options.signal?.throwIfAborted();
     const job = new Job(this.#seams, geometry, content, options);
     this.#idle = false;
+    this.#resting();
     let came = true;
     try {
-      came = await job.share();
+      while (this.#helpers.length < job.helpers) this.#helpers.push(new Helper(this.#seams));
+      came = await job.share(this.#helpers.slice(0, job.helpers));
       return await job.finish();
     } finally {
       this.#idle = came; // those that did not come up (a Content-Security-Policy) are not waited for again
+      this.#helpers = this.#helpers.filter(({ running }) => running);
+      this.#resting = this.#seams.clock.after(restTime, () => this.#dismiss());
     }
+  }
+
+  #dismiss(): void {
+    for (const helper of this.#helpers) helper.end();
+    this.#helpers = [];
   }
 }
 
@@ -121,20 +140,24 @@ class Job {
     this.#tasks = cut(geometry, content, seams).map((part) => ({ ...part, hashed: 0, pieces: null }));
   }
 
+  /** How many workers can have something to do. */
+  get helpers(): number {
+    return Math.min(this.#seams.workers, this.#tasks.length - 1);
+  }
+
   /**
    * Has workers do what they can, and this thread what it can before they come up, until all is done or
-   * something fails, or the signal ends it. The workers are gone when it resolves; false where none can be had.
+   * something fails, or the signal ends it. Those that are still at work then are ended; false where none came up.
    */
-  async share(): Promise<boolean> {
+  async share(helpers: readonly Helper[]): Promise<boolean> {
     const { signal } = this.#options;
-    const helpers = Array.from({ length: Math.min(this.#seams.workers, this.#tasks.length - 1) }, () => new Helper(this.#seams));
     let left = this.#tasks.length;
     let up = 0; // workers that came up
     let lost = 0; // workers that failed to
     let over = false;
     const end = (): void => {
       over = true;
-      for (const helper of helpers) helper.end();
+      for (const helper of helpers) if (!helper.resting) helper.end();
     };
     /** Does the next part; false where there is none. */
     const take = async (hash: (task: Task) => Promise<readonly Hash[]>): Promise<boolean> => {
@@ -209,6 +232,7 @@ class Helper {
   /** Resolves when it has come up, or false when it has ended before. */
   readonly ready: Promise<boolean>;
   #worker: HashWorker | null = null; // null once ended
+  #up = false; // it has come up
   #waiting: Waiting | null = null; // one request at a time
   #started!: (came: boolean) => void;
 
@@ -232,6 +256,11 @@ class Helper {
     return this.#worker !== null;
   }
 
+  /** Whether it runs and has nothing to do. */
+  get resting(): boolean {
+    return this.#up && this.#worker !== null && this.#waiting === null;
+  }
+
   /** Hashes a part; rejects where it fails, and where the worker ends. One at a time. */
   hash({ geometry, first, end, blob }: Part, progress: (hashed: number) => void): Promise<readonly Hash[]> {
     return new Promise((resolve, reject) => {
@@ -252,10 +281,14 @@ class Helper {
   }
 
   #heard(reply: Reply): void {
-    if (reply.type === "ready") return this.#started(true);
+    if (reply.type === "ready") {
+      this.#up = true;
+      return this.#started(true);
+    }
     if (reply.type === "progress") return this.#waiting?.progress(reply.hashed);
     if (reply.type === "failed") return this.end();
-    this.#waiting?.resolve(reply.pieces);
+    const waiting = this.#waiting;
     this.#waiting = null;
+    waiting?.resolve(reply.pieces);
   }
 }
