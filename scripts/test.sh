@@ -18,7 +18,8 @@ Runs the parts that are named, or all of them, in this order:
 Needs Go and Node. On Debian it installs what else it needs: the browsers, ip and
 nft with apt, and the development tools of peer/browser with npm. Each step's output is
 kept quiet, and shown in full where the step fails; then the run stops.
-The last line is "N passed, N failed": tests where a step has them, else steps.
+What was skipped is named at the end, each with its reason. The last line is
+"N passed, N failed": tests where a step has them, else steps.
 TEXT
 }
 
@@ -36,10 +37,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0
+skipped='' # a line for each that was
 
 # step <name> <counter> <command ...>: runs the command, prints one line, and
 # ends the run where it fails. The counter prints what the log says of tests, as
-# "<passed> <failed>".
+# "<passed> <failed>"; what it says of those that were skipped is kept for the end.
 step() {
   local name=$1 counter=$2 started=$SECONDS ok=true counted
   shift 2
@@ -47,6 +49,10 @@ step() {
   "$@" >"$log" 2>&1 </dev/null || ok=false
   counted=$("$counter")
   passed=$((passed + ${counted% *}))
+  case "$counter" in
+    go_tests) skip "$(go_skips)" ;;
+    node_tests) skip "$(node_skips)" ;;
+  esac
   if $ok; then
     printf 'ok    %4d s  %s\n' $((SECONDS - started)) "$(tests "$counter" "$counted")"
     return
@@ -55,7 +61,8 @@ step() {
   # What passed is no news, in a log of a thousand tests.
   grep -vE '^ *(=== (RUN|PAUSE|CONT|NAME)|--- PASS:)' "$log" || true
   local failed=${counted#* }
-  printf '\n%s failed.\n%d passed, %d failed\n' "$name" "$passed" $((failed > 0 ? failed : 1))
+  printf '\n%s failed.\n' "$name"
+  summary $((failed > 0 ? failed : 1))
   exit 1
 }
 
@@ -68,6 +75,35 @@ as_one() { if $ok; then echo "1 0"; else echo "0 1"; fi; }
 go_tests() { echo "$(grep -cE '^--- PASS:' "$log") $(grep -cE '^--- FAIL:' "$log")"; }
 node_tests() { echo "$(node_sum pass) $(node_sum fail)"; }
 node_sum() { awk -v what="$1" '($1 == "#" || $1 == "ℹ") && $2 == what { sum += $3 } END { print sum + 0 }' "$log"; }
+
+# The skipped, a line for each: "<name>: <reason>". Go says the reason before it, as a test's last words.
+go_skips() {
+  awk '
+    /^=== (RUN|CONT|NAME) / { test = $3 }
+    match($0, /^ +[^ ]+\.go:[0-9]+: /) { words[test] = substr($0, RLENGTH + 1) }
+    /^ *--- SKIP: / { print $3 ": " ($3 in words ? words[$3] : "no reason is given") }
+    /^(ok|FAIL)[ \t]/ { split("", words) } # the next package has tests of its own
+  ' "$log"
+}
+
+# As TAP, where a "#" within a text has a backslash, and as Node tells people.
+node_skips() {
+  sed -nE -e 's/^ *ok [0-9]+ - (.*) # SKIP ?(.*)$/\1: \2/; t found' \
+    -e 's/^ *﹣ (.*) \([0-9.]+m?s\) # (SKIP$)?(.*)$/\1: \3/; t found' -e d \
+    -e ': found' -e 's/\\n/ /g; s/\\(.)/\1/g; s/: $/: no reason is given/; p' "$log"
+}
+
+# skip <lines>: keeps them for the summary.
+skip() {
+  if [[ -n $1 ]]; then skipped+=$1$'\n'; fi
+}
+
+# summary <failed>: the end of the run.
+summary() {
+  printf '%d skipped%s\n' "$(printf '%s' "$skipped" | wc -l)" "${skipped:+:}"
+  printf '%s' "$skipped" | sed 's/^/  /'
+  printf '%d passed, %d failed\n' "$passed" "$1"
+}
 
 need() {
   command -v "$1" >/dev/null && return
@@ -114,6 +150,8 @@ part_go() {
   step "staticcheck" as_one go tool staticcheck ./...
   if command -v shellcheck >/dev/null; then
     step "shellcheck" as_one shellcheck compile.sh scripts/*.sh scripts/bench/*.sh .ci/run
+  else
+    skip "shellcheck: it is not installed"
   fi
   compiled
   step "go test -race" go_tests go test -race -v ./...
@@ -153,4 +191,5 @@ compiled() {
 need go "https://go.dev/dl"
 echo "Testing: ${parts[*]}"
 for part in "${parts[@]}"; do "part_$part"; done
-printf '\nAll passed in %d min %02d s.\n%d passed, 0 failed\n' $((SECONDS / 60)) $((SECONDS % 60)) "$passed"
+printf '\nAll passed in %d min %02d s.\n' $((SECONDS / 60)) $((SECONDS % 60))
+summary 0
