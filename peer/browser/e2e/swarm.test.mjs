@@ -27,22 +27,61 @@ describe("swarm", () => {
       e2e.open(t, browsers.chromium, far.page("leecher")),
       e2e.open(t, browsers.firefox, far.page("leecher")),
     ]);
+    const [seeder, ...others] = await pages[0].page.evaluate(seedersAt, near.webSocket, link);
+    assert.ok(seeder !== undefined && others.length === 0, "the first mediator knows one seeder");
     const [bytes, ...fetched] = await Promise.all([
       e2e.getWithGo(t, link, far, "--seed-after=false"),
       ...pages.map(({ page }) => page.evaluate(fetchContent, link)),
     ]);
     assert.equal(e2e.sha256(bytes), file.sha256);
-    let fromSeeder = 0;
-    for (const { sha256, received } of fetched) {
-      assert.equal(sha256, file.sha256);
-      // Only the seeder sends to a page more than any other one may have.
-      fromSeeder += Math.max(...Object.values(received));
-    }
-    // Had nobody passed anything on, each would have had everything from the seeder.
-    assert.ok(fromSeeder < 2.5 * size, `${fromSeeder} bytes came from the busiest peers: nobody passed anything on`);
-    assert.ok(fetched.some(({ received }) => Object.values(received).filter((n) => n > 0).length > 1), "nobody had it from more than one peer");
+    for (const { sha256 } of fetched) assert.equal(sha256, file.sha256);
+
+    const names = new Map([[seeder, "the seeder"], ...fetched.map(({ self }, i) => [self, `page ${i + 1}`])]);
+    const sent = {}; // by peer id, to all pages
+    for (const { received } of fetched) for (const [id, n] of Object.entries(received)) sent[id] = (sent[id] ?? 0) + n;
+    const strangers = Object.keys(sent).filter((id) => !names.has(id));
+    assert.ok(strangers.length <= 1, `only peer get has an id that nobody told: ${strangers}`);
+    const [busiest] = Object.keys(sent).sort((a, b) => sent[b] - sent[a]);
+    const told = [
+      `the peer that sent most, ${busiest.slice(0, 8)}, is ${busiest === seeder ? "" : "not "}the seeder`,
+      `to all pages: ${tell(sent, names)}`,
+      ...fetched.map(({ received }, i) => `to page ${i + 1}, in ${pages[i].name}: ${tell(received, names)}`),
+    ].join("\n");
+    const fromSeeder = sent[seeder] ?? 0;
+    // Had nobody passed anything on, each page would have had everything from the seeder.
+    assert.ok(fromSeeder < 2.5 * size, `${mib(fromSeeder)} of ${mib(3 * size)} came from the seeder, too little from others;\n${told}`);
+    assert.ok(fetched.some(({ received }) => Object.values(received).filter((n) => n > 0).length > 1), `no page had it from more than one peer;\n${told}`);
   }));
 });
+
+function mib(bytes) {
+  return `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+}
+
+/** Who sent how much, most first. The one without a name is the Go leecher. */
+function tell(received, names) {
+  const senders = Object.entries(received).sort(([, a], [, b]) => b - a);
+  return senders.map(([id, bytes]) => `${mib(bytes)} by ${names.get(id) ?? "peer get"} (${id.slice(0, 8)})`).join(", ");
+}
+
+/** Runs in a page: asks the mediator for the peers of its own that seed the content. */
+function seedersAt(mediator, link) {
+  const [, full_hash] = /^p2pcdn:([0-9a-f]{64})/.exec(link);
+  const peer_id = [...crypto.getRandomValues(new Uint8Array(20))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return new Promise((resolve, reject) => {
+    const socket = new WebSocket(mediator);
+    const say = (message) => socket.send(JSON.stringify(message));
+    socket.onopen = () => say({ type: "handshake", peer_id, connection_type: "mediation" });
+    socket.onmessage = ({ data }) => {
+      const message = JSON.parse(data);
+      if (message.type === "established") return say({ type: "get_peers", full_hash });
+      socket.close();
+      if (message.type === "peers") resolve(message.peers);
+      else reject(new Error(`the mediator said ${data}`));
+    };
+    socket.onclose = () => reject(new Error("the mediator closed the connection"));
+  });
+}
 
 /** Runs in the page: downloads the content, and says what came from whom. */
 async function fetchContent(link) {
@@ -58,5 +97,5 @@ async function fetchContent(link) {
   const blob = await content.done;
   look();
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
-  return { sha256: [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join(""), received };
+  return { sha256: [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join(""), self: client.peerID, received };
 }
