@@ -352,7 +352,7 @@ func (s *Swarm) Urge(ranges []Range, now time.Time) {
 // rejected takes the refusal of a block. The peer is not asked for that piece
 // for a while, or before it says anew that it has it.
 func (s *Swarm) rejected(r *remote, b wire.Block, now time.Time) {
-	a, found := r.take(b)
+	a, found := r.take(b, true)
 	if !found || a.cancelled {
 		return
 	}

@@ -452,10 +452,10 @@ func (s *Swarm) serve(r *remote, block wire.Block) {
 	s.do(Load{r.id, s.Number, block})
 }
 
-// take removes the block from what the peer owes and returns it: the request that
-// is waited for, if it was asked for twice, else one that was cancelled.
-func (r *remote) take(b wire.Block) (a asked, found bool) {
-	i := slices.IndexFunc(r.asked, func(a asked) bool { return a.Block == b && !a.cancelled })
+// take removes the block from what the peer owes and returns it. If it was asked for, cancelled, and asked for
+// again, data is for the request that is waited for, and a refusal for the one that was cancelled.
+func (r *remote) take(b wire.Block, refused bool) (a asked, found bool) {
+	i := slices.IndexFunc(r.asked, func(a asked) bool { return a.Block == b && a.cancelled == refused })
 	if i < 0 {
 		i = slices.IndexFunc(r.asked, func(a asked) bool { return a.Block == b })
 	}

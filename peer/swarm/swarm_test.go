@@ -569,6 +569,42 @@ func TestRequestsThatCannotBeServedAreRejected(t *testing.T) {
 	}
 }
 
+func TestARefusalIsOfTheRequestThatWasCancelled(t *testing.T) {
+	block := wire.Block{Length: 16 * kib}
+	owing := func() *remote {
+		return &remote{asked: []asked{{Block: block}, {Block: block, cancelled: true}}, waits: 1, inFlight: 16 * kib}
+	}
+	r := owing()
+	if a, found := r.take(block, true); !found || !a.cancelled || r.waits != 1 || r.inFlight != 16*kib {
+		t.Errorf("the refusal took %v, and %d bytes are waited for", a, r.inFlight)
+	}
+	if a, found := r.take(block, true); !found || a.cancelled || r.waits != 0 || r.inFlight != 0 {
+		t.Errorf("the second refusal took %v, and %d bytes are waited for", a, r.inFlight)
+	}
+	r = owing()
+	if a, found := r.take(block, false); !found || a.cancelled || r.waits != 0 || r.inFlight != 0 {
+		t.Errorf("the data took %v, and %d bytes are waited for", a, r.inFlight)
+	}
+}
+
+// TestSeedersPartAfterARefusal: a refusal hides that the peer has everything only for a while.
+func TestSeedersPartAfterARefusal(t *testing.T) {
+	w := newWorld(t, 19, 4*64*kib, 64*kib)
+	refuser, other, leecher := w.seeder(), w.seeder(), w.leecher()
+	refuser.reply = func(load Load) []wire.Frame {
+		return []wire.Frame{wire.Reject{Number: load.Number, Block: load.Block}}
+	}
+	w.connect(leecher, refuser)
+	w.run(100 * time.Millisecond)
+	refuser.mute = true // it does not say goodbye by itself
+	w.connect(leecher, other)
+	w.run(time.Minute)
+	w.done(leecher)
+	if len(leecher.swarm.peers) != 0 {
+		t.Error("peers that have everything stay together")
+	}
+}
+
 func TestCancelTakesALoadBack(t *testing.T) {
 	w := newWorld(t, 18, 10*64*kib, 64*kib)
 	seeder := w.seeder()

@@ -15,6 +15,10 @@ func (s *Swarm) Tick(now time.Time) {
 		}
 		if !r.pardon.IsZero() && !now.Before(r.pardon) {
 			s.forgive(r)
+			s.partIfDone(r)
+		}
+		if s.peers[r.id] != r {
+			continue
 		}
 		if at, may := r.stalls(); may && !now.Before(at) {
 			r.stalled = true

@@ -13,7 +13,7 @@ import (
 // goes to the driver; of the rest, nothing is needed.
 func (s *Swarm) delivered(r *remote, f wire.Piece, now time.Time) {
 	block := f.Block()
-	a, found := r.take(block)
+	a, found := r.take(block, false)
 	if !found {
 		return // not asked for: a wrong piece, begin or length, or no longer owed
 	}

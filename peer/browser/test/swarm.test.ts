@@ -406,6 +406,19 @@ test("requests that cannot be served are rejected", () => {
   }
 });
 
+test("peers that have everything part, also after a refusal", () => {
+  const w = new World(19, 4 * 64 * kib, 64 * kib);
+  const [refuser, other, leecher] = [w.seeder(), w.seeder(), w.leecher()];
+  refuser.reply = ({ number, block }) => [{ type: "reject", number, ...block }];
+  w.connect(leecher, refuser);
+  w.run(100);
+  refuser.mute = true; // it does not say goodbye by itself
+  w.connect(leecher, other);
+  w.run(minute);
+  w.done(leecher);
+  assert.equal(leecher.swarm.peers().length, 0);
+});
+
 test("a cancel takes a load back", () => {
   const w = new World(18, 10 * 64 * kib, 64 * kib);
   const { swarm } = w.seeder();

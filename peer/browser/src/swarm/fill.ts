@@ -261,7 +261,7 @@ export function handOver(core: Core, r: Remote, piece: number): void {
  * before it says anew that it has it.
  */
 export function rejected(core: Core, r: Remote, block: Block, now: number): void {
-  const asked = r.take(block);
+  const asked = r.take(block, true);
   if (asked === undefined || asked.cancelled) return;
   r.heard = now;
   r.stalled = false;

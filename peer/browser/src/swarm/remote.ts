@@ -51,12 +51,12 @@ export class Remote {
   }
 
   /**
-   * Removes the block from what the peer owes and returns it: the request that is waited
-   * for, if it was asked for twice, else one that was cancelled.
+   * Removes the block from what the peer owes and returns it. If it was asked for, cancelled, and asked for
+   * again, data is for the request that is waited for, and a refusal for the one that was cancelled.
    */
-  take(block: Block): Asked | undefined {
-    const waitedFor = this.asked.findIndex((asked) => !asked.cancelled && sameBlock(asked.block, block));
-    const at = waitedFor >= 0 ? waitedFor : this.asked.findIndex((asked) => sameBlock(asked.block, block));
+  take(block: Block, refused: boolean): Asked | undefined {
+    const meant = this.asked.findIndex((asked) => asked.cancelled === refused && sameBlock(asked.block, block));
+    const at = meant >= 0 ? meant : this.asked.findIndex((asked) => sameBlock(asked.block, block));
     const asked = at < 0 ? undefined : this.asked.splice(at, 1)[0];
     if (asked !== undefined && !asked.cancelled) {
       this.inFlight -= block.length;

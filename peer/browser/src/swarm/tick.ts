@@ -8,7 +8,11 @@ import type { Remote } from "./remote.ts";
 export function tick(core: Core, now: number): void {
   for (const r of [...core.peers.values()]) {
     if (now >= r.noHashes) r.noHashes = 0;
-    if (r.pardon !== 0 && now >= r.pardon) forgive(core, r);
+    if (r.pardon !== 0 && now >= r.pardon) {
+      forgive(core, r);
+      core.partIfDone(r);
+    }
+    if (core.peers.get(r.id) !== r) continue;
     const stalls = r.stalls;
     if (stalls !== null && now >= stalls) r.stalled = true;
     const ends = deadline(core, r);

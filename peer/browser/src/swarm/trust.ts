@@ -12,7 +12,7 @@ import type { Remote } from "./remote.ts";
  */
 export function delivered(core: Core, r: Remote, frame: Piece, now: number): void {
   const block: Block = { piece: frame.piece, begin: frame.begin, length: frame.data.length };
-  const asked = r.take(block);
+  const asked = r.take(block, false);
   if (asked === undefined) return; // not asked for: a wrong piece, begin or length, or no longer owed
   r.pace.came(block.length, now);
   r.pace.answered(now - asked.at);
