@@ -319,6 +319,131 @@ test("what claims too much is found out", async (t) => {
   }
 });
 
+/** Links of the same hash that have other lengths, or cut the content otherwise. */
+function wrongLinks({ info }: Content): Info[] {
+  const bare = { ...info, pieceHashes: null };
+  return [
+    { ...bare, totalLength: info.totalLength - 1 },
+    { ...bare, totalLength: info.totalLength + 100 * pieceLength },
+    { ...bare, pieceLength: 2 * pieceLength },
+    { ...bare, totalLength: 7 },
+  ];
+}
+
+/** A visit that follows a link, and settles so many pieces, whatever they are. */
+async function followed(origin: FakeOrigin, info: Info, settle: number): Promise<void> {
+  const page = new Page(origin);
+  const { store } = await inTime(origin, page.disk.open(info));
+  for (let n = 0; n < settle; n++) {
+    await store.keep(n, 0, new Uint8Array(9).fill(9));
+    store.settle(n);
+  }
+  await store.close(false);
+}
+
+for (const [there, pieces] of [["complete", all], ["partial", [0, 3]]] as const) {
+  test(`a wrong link leaves a ${there} content alone, and has a folder of its own`, async () => {
+    const [origin, what] = [new FakeOrigin(), await content(44)];
+    await visited(origin, what, pieces);
+    const files = (): unknown[] => ["data", "pieces", "info.json"].map((name) => Buffer.from(origin.file(path(what, name)).bytes).toString("base64"));
+    const before = files();
+    for (const wrong of wrongLinks(what)) {
+      const page = new Page(origin);
+      const { store, info } = await page.disk.open(wrong);
+      assert.equal(info.pieceHashes, null, "those that are known are of another cut");
+      const block = new Uint8Array(7).fill(1);
+      await store.keep(0, 0, block.slice());
+      store.settle(0);
+      assert.deepEqual(await store.read(0, 0, 7), block);
+      assert.deepEqual(origin.contents(), [what.info.fullHash, `${what.info.fullHash}.1`]);
+      await store.close(true);
+      assert.deepEqual(files(), before);
+    }
+    assert.deepEqual(await revisit(origin, what), pieces);
+  });
+}
+
+test("each link finds its own folder again, also one that came first", async () => {
+  const [origin, what] = [new FakeOrigin(), await content(45)];
+  const folder = (n: number): string => what.info.fullHash + (n > 0 ? `.${n}` : "");
+  const wrong = wrongLinks(what)[2] as Info;
+  await followed(origin, wrong, 1);
+  await visited(origin, what, [1, 2]);
+  await followed(origin, wrong, 2);
+  assert.deepEqual(await revisit(origin, what), [1, 2]);
+  await visited(origin, what, all);
+  assert.deepEqual(origin.contents(), [folder(0), folder(1)]);
+  assert.equal(origin.file(`p2pcdn/${folder(0)}/pieces`).bytes[0], 0xc0);
+  // Made whole again in its own folder, too.
+  origin.file(`p2pcdn/${folder(1)}/data`).bytes[0]! ^= 1;
+  assert.deepEqual(await revisit(origin, what), [1, 2, 3, 4]);
+  assert.deepEqual(origin.contents(), [folder(0), folder(1)]);
+});
+
+test("wrong links do not keep the right one out: what was settled of them least, or longest ago, goes", async () => {
+  const [origin, what] = [new FakeOrigin(), await content(46)];
+  const [first, second, third, empty] = wrongLinks(what) as [Info, Info, Info, Info];
+  const lengths = (): number[] => origin.contents().map((name) => origin.file(`p2pcdn/${name}/data`).bytes.length);
+  for (const [wrong, settled] of [[second, 1], [first, 1], [empty, 0], [third, 1]] as const) {
+    await followed(origin, wrong, settled);
+    await origin.clock.pass(1000);
+  }
+  await followed(origin, second, 2); // the latest now
+  await origin.clock.pass(1000);
+  assert.deepEqual(lengths(), [second, first, empty, third].map(({ totalLength }) => totalLength));
+
+  await visited(origin, what, [0, 4]);
+  assert.deepEqual(lengths(), [second, first, what.info, third].map(({ totalLength }) => totalLength));
+  await origin.clock.pass(1000);
+  await followed(origin, { ...empty, totalLength: 8 }, 0);
+  assert.deepEqual(lengths(), [second.totalLength, 8, what.info.totalLength, third.totalLength]);
+  assert.deepEqual(await revisit(origin, what), [0, 4]);
+
+  // What somebody uses stays.
+  const user = new Page(origin);
+  await user.disk.open({ ...empty, totalLength: 8 });
+  await user.disk.open(third);
+  await user.disk.open(second);
+  await user.open(what);
+  await assert.rejects(inTime(origin, new Page(origin).disk.open(first)), reason("busy", /all 4 copies/));
+  assert.deepEqual(lengths(), [second.totalLength, 8, what.info.totalLength, third.totalLength]);
+});
+
+test("complete contents of one hash are never taken: a fifth cut of it is refused", async () => {
+  const [origin, what] = [new FakeOrigin(), await content(47)];
+  const cuts = [1, 2, 4, 8, 16].map((times) => ({ ...what.info, pieceHashes: null, pieceLength: times * LeafLength }));
+  for (const info of cuts.slice(0, 4)) {
+    const page = new Page(origin);
+    const { store } = await page.disk.open(info);
+    const geometry = new Geometry(info.totalLength, info.pieceLength);
+    for (let n = 0; n < geometry.pieces; n++) {
+      await store.keep(n, 0, what.data.slice(geometry.pieceOffset(n), geometry.pieceOffset(n) + geometry.pieceSize(n)));
+      store.settle(n);
+    }
+    assert.equal((await store.complete()).size, info.totalLength);
+    page.leave();
+  }
+  assert.equal(origin.contents().length, 4);
+  await assert.rejects(inTime(origin, new Page(origin).disk.open(cuts[4] as Info)), reason("busy", /all 4 copies/));
+  assert.deepEqual(await revisit(origin, what), all);
+});
+
+test("a folder that another content takes in between is left to it", async () => {
+  const [origin, what] = [new FakeOrigin(), await content(48)];
+  const [wrong] = wrongLinks(what) as [Info];
+  // Both find nothing; the second one waits for the folder of the first.
+  const [first, second] = [new Page(origin).disk.open(wrong), new Page(origin).disk.open(what.info)];
+  const { store } = await first;
+  await store.keep(0, 0, new Uint8Array(9));
+  store.settle(0);
+  await store.close(false);
+  await fill((await second).store, what, [1]);
+  assert.deepEqual(origin.contents(), [what.info.fullHash, `${what.info.fullHash}.1`]);
+  assert.equal(origin.file(path(what, "data")).bytes.length, wrong.totalLength);
+  assert.equal(origin.file(path(what, "pieces")).bytes[0], 0x80);
+  assert.equal(origin.clock.waiting, 0, "it waited for the lock, and not in vain");
+});
+
 test("a complete content with a wrong piece is made whole again", async () => {
   const [origin, what] = [new FakeOrigin(), await content(10)];
   await visited(origin, what, all);

@@ -13,6 +13,9 @@
  * reads a complete one shares it. A page that finds a content being written by another one takes
  * the next copy of the folder. What is locked is never removed.
  *
+ * Wrong links. The full hash says nothing of the length, nor of how the content is cut: who follows a link
+ * that has another length, by mistake or by malice, takes another copy of the folder and leaves the kept content alone.
+ *
  * Room. All contents together take at most half of what the browser leaves the origin: the
  * other half is the site's own. Before a new one is begun, the complete ones that were not used for the longest time
  * go, then the partial ones. A partial one that nobody touched for a week goes in any case.
@@ -29,7 +32,7 @@ const mib = 1 << 20;
 /** The folder of all contents. */
 const home = "p2pcdn";
 
-/** The folders that one content may have at a time: as many pages can download it, each for itself. */
+/** The folders that one full hash may have at a time: as many pages can download it, each for itself, or as many links may differ. */
 const maxCopies = 4;
 
 /**
@@ -151,15 +154,17 @@ export class Vault {
     return { kind: "complete", name, folder, info, bits: found.bits as Bits, file: found.data, lock };
   }
 
-  /** The first copy that nobody uses. Where it turns out complete and orShare is set, it is shared. */
+  /** The best copy that nobody uses. Where it turns out complete and orShare is set, it is shared. */
   async #take(wanted: Info, orShare: boolean): Promise<Partial | Complete> {
     const all = await this.#opened();
     let patience = lockPatience; // for the first alone: somebody who goes is likely to be there
-    for (const name of copies(wanted)) {
+    for (const { name, fit } of await choices(all, wanted)) {
       const lock = await this.#lock(name, "exclusive", patience);
       patience = 0;
       if (lock === null) continue;
       try {
+        // What came there before it was locked may not be for us to take.
+        if ((await choice(all, name, wanted)).fit > fit) throw new StoreError("busy", "another page took the folder for another content");
         if (orShare) {
           // Whoever had it may have finished it just now.
           const place = await this.#asComplete(all, name, wanted, lock);
@@ -172,7 +177,7 @@ export class Vault {
         if (told.reason !== "busy") throw told;
       }
     }
-    throw new StoreError("busy", `other pages hold all ${maxCopies} copies of the content`);
+    throw new StoreError("busy", `other pages, or contents of the same hash, hold all ${maxCopies} copies of the content`);
   }
 
   /**
@@ -194,7 +199,7 @@ export class Vault {
     }
   }
 
-  /** Makes the folder ready to be written to; a new one that cannot be is not left behind. */
+  /** Makes the folder ready to be written to, whatever was there; a new one that cannot be is not left behind. */
   async #prepare(all: Folder, name: string, wanted: Info, lock: Hold): Promise<Partial> {
     const folder = await all.getDirectoryHandle(name, { create: true });
     const found = await inspect(folder, name);
@@ -314,6 +319,47 @@ export class Vault {
 /** The folders that a content may have, in the order in which they are tried. */
 function copies({ fullHash }: Info): string[] {
   return Array.from({ length: maxCopies }, (_, copy) => (copy === 0 ? fullHash : `${fullHash}.${copy}`));
+}
+
+/** How well a folder suits what is wanted: the lowest is the best. */
+const Fit = {
+  /** The content is there, complete or not. */
+  Same: 0,
+  /** There is nothing that anybody could go on with. */
+  Free: 1,
+  /** Another length or another cut, of which nothing was settled. */
+  Begun: 2,
+  /** Another length or another cut, partial. It goes where there is no better one, or else a few wrong links would keep the right one out for a week. */
+  Partial: 3,
+  /** Another cut, complete, so that all of it was found right: never taken. */
+  Complete: 4,
+} as const;
+
+/** A folder that might be taken. */
+interface Choice {
+  readonly name: string;
+  readonly fit: number; // a Fit
+  readonly touched: number; // ms since 1970
+}
+
+/** The folders that may be taken for what is wanted, best first; of other contents the one that was touched least recently. */
+async function choices(all: Folder, wanted: Info): Promise<Choice[]> {
+  const found = await Promise.all(copies(wanted).map((name) => choice(all, name, wanted)));
+  return found.filter(({ fit }) => fit !== Fit.Complete).sort((a, b) => a.fit - b.fit || (a.fit === Fit.Partial ? a.touched - b.touched : 0));
+}
+
+async function choice(all: Folder, name: string, wanted: Info): Promise<Choice> {
+  const folder = await ifThere(all.getDirectoryHandle(name));
+  if (folder === null) return { name, fit: Fit.Free, touched: 0 };
+  const found = await inspect(folder, name);
+  return { name, fit: fitOf(found, wanted), touched: found.touched };
+}
+
+function fitOf(found: Found, wanted: Info): number {
+  if (merged(wanted, found.info) !== null) return Fit.Same;
+  if (found.info?.fullHash !== wanted.fullHash) return Fit.Free; // it could not be found by its own hash
+  if (isComplete(found)) return Fit.Complete;
+  return (found.bits?.count ?? 0) === 0 ? Fit.Begun : Fit.Partial;
 }
 
 /** The folders of contents; anything else is not ours. */
