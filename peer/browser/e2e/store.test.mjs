@@ -156,12 +156,12 @@ for (const name of e2e.browserNames) {
       t.after(() => page.close());
       await page.goto(`${site}/strict`);
       const [why, code, text] = await page.evaluate(async (total, pieceLength) => {
-        const info = await bench.describe(total, pieceLength, 4); // large enough for the disk
+        const info = await bench.describe(total, pieceLength, 4);
         const { store, why } = await bench.openStore(info, "auto", bench.disk);
         await bench.fill(store, info, [0], 4);
         const failure = await bench.openStore(info, "disk", bench.disk).catch((error) => error);
         return [why, failure.code, failure.reason];
-      }, 64 * mib, 4 * mib);
+      }, ...content);
       assert.match(why, /in memory: .*worker-src blob:/);
       assert.deepEqual([code, text], ["store_failed", "unavailable"]);
     }));

@@ -104,7 +104,7 @@ export type ClientErrorCode =
   | "connection_failed" // a peer could not be reached or was lost; others go on
   | "bad_peer" // a peer sent what the protocol does not allow, or wrong data; it is left
   | "content_unreadable" // the file that is seeded changed, or cannot be read any more
-  | "store_failed" // the content could not be kept, or is kept in memory although it is large; see store/error.ts
+  | "store_failed" // the content could not be kept, or is kept in memory although it does not fit there; see store/error.ts
   | "unknown_file" // no info dictionary has this file name
   | "duplicate_name" // two info dictionaries have the same file name
   | "overloaded" // the page has as many contents as it may
@@ -219,7 +219,9 @@ export interface ClientOptions {
   readonly uploadSlots?: number;
   /**
    * Where downloads are kept: "memory", "disk" (the origin private file system, where an interrupted
-   * download goes on after a reload), or "auto", the default: memory below 64 MiB, else the disk where there is one.
+   * download goes on after a reload), or "auto", the default: memory while all downloads there fit a 64th of
+   * the device's memory, 128 MiB at most (64 MiB where the browser does not say what the device has), else the disk
+   * where there is one. Complete ones do not count: the browser keeps them where it likes.
    */
   readonly storage?: Storage;
 }

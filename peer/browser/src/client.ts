@@ -31,7 +31,7 @@ import { type ErrorMessage, type ICEServer, Path } from "./mediation.ts";
 import { type Exchange, Peer } from "./peer.ts";
 import { type Connect, connector, parseSignal } from "./rtc.ts";
 import { type OpenSocket, openWebSocket, Signaling } from "./signaling.ts";
-import { BlobStore, type Disk, openStore, pageDisk } from "./store.ts";
+import { BlobStore, type Disk, MemoryBudget, memoryFor, openStore, pageDisk } from "./store.ts";
 import { Transfer } from "./transfer.ts";
 import { Uplink } from "./uplink.ts";
 import { Bits } from "./wire.ts";
@@ -45,10 +45,12 @@ export interface ClientSeams {
   readonly openSocket: OpenSocket;
   /** null where the browser has no WebRTC. */
   readonly connect: Connect | null;
-  /** Where large contents are kept. */
+  /** Where contents are kept that are too large for memory. */
   readonly disk: Disk;
   /** Who hashes large files; without it the page does. */
   readonly crew?: Crew;
+  /** The device's memory in GiB, roughly; null where the browser does not say. Bounds what is kept there. */
+  readonly deviceMemory: number | null;
 }
 
 /** The browser itself. */
@@ -62,6 +64,8 @@ export function browserSeams(): ClientSeams {
     connect: supported ? connector(pageClock, (configuration) => new RTCPeerConnection(configuration)) : null,
     disk: pageDisk(),
     crew: pageCrew(),
+    // Chromium alone says it, https://www.w3.org/TR/device-memory, to secure pages.
+    deviceMemory: (navigator as { readonly deviceMemory?: number }).deviceMemory ?? null,
   };
 }
 
@@ -111,6 +115,7 @@ export class Client {
   readonly #hashing = new Map<Transfer, AbortController>();
   readonly #peers = new Map<PeerID, Peer>(); // bounded by maxConnections
   readonly #stores = new Map<FullHash, Promise<void>>(); // that are being opened or closed
+  readonly #memory: MemoryBudget; // of the contents that are kept there
   readonly #uplink: Uplink;
   readonly #downlink: Bucket | null; // what is asked for; null: no limit
   readonly #openedAt: { mediator_open?: number; established?: number } = {}; // for the timelines
@@ -126,6 +131,7 @@ export class Client {
     this.#options = options;
     this.#seams = seams;
     this.#iceOverride = options.iceServers ?? null;
+    this.#memory = new MemoryBudget(memoryFor(seams.deviceMemory));
     this.#uplink = new Uplink({
       clock: seams.clock,
       slots: options.uploadSlots ?? defaultUploadSlots,
@@ -324,7 +330,7 @@ export class Client {
 
   async #open(transfer: Transfer, asked: Info): Promise<void> {
     try {
-      const { store, info, why } = await openStore(asked, this.#options.storage ?? "auto", this.#seams.disk);
+      const { store, info, why } = await openStore(asked, this.#options.storage ?? "auto", this.#seams.disk, this.#memory);
       await transfer.opened(store, info, null);
       if (why !== null) transfer.tell(new CdnError("store_failed", why));
     } catch (error) {

@@ -1,15 +1,16 @@
 /**
- * Where the pieces of a content are kept: small contents in memory, large ones on the
- * disk, in the origin private file system (OPFS), from where an interrupted download goes
- * on after a reload. openStore chooses.
+ * Where the pieces of a content are kept: in memory, as long as the client's contents there fit
+ * a budget, else on the disk, in the origin private file system (OPFS), from where an interrupted
+ * download goes on after a reload. openStore chooses.
  *
  * The files are written by a worker (store/worker.ts), the only place where browsers
  * allow it without a copy of the whole file: one for all contents of a page.
  */
 
 export { BlobStore } from "./store/blob.ts";
+export { MemoryBudget, memoryFor } from "./store/budget.ts";
 export { Disk, type DiskSeams, DiskStore, type WorkerLike, pageDisk } from "./store/disk.ts";
 export { StoreError, type StoreReason } from "./store/error.ts";
 export { MemoryStore } from "./store/memory.ts";
-export { MemoryLimit, type Opened, type Storage, openStore } from "./store/open.ts";
+export { type Opened, type Storage, openStore } from "./store/open.ts";
 export type { Store } from "./store/store.ts";

@@ -53,6 +53,8 @@ class Net {
   readonly #random = seeded(42);
   disk = new Disk({ unavailable: "there is none in this test", start: () => assert.fail("it was started"), clock: this.clock });
 
+  deviceMemory: number | null = null; // GiB
+
   get seams(): ClientSeams {
     return {
       clock: this.clock,
@@ -61,6 +63,7 @@ class Net {
       openSocket: this.mediators.openSocket,
       connect: connector(this.clock, this.network.create),
       disk: this.disk,
+      deviceMemory: this.deviceMemory,
     };
   }
 
@@ -1007,7 +1010,7 @@ describe("a download on the disk", () => {
 
   test("fails where there is no disk and it was asked for; a large one is kept in memory, and that is said", async () => {
     const net = new Net();
-    const large = { ...toDictionary(info), total_length: 64 << 20, piece_length: 1 << 20 };
+    const large = { ...toDictionary(info), total_length: 65 << 20, piece_length: 1 << 20 };
     delete (large as { piece_hashes?: unknown }).piece_hashes;
     const strict = net.client({ storage: "disk" }).get(large);
     const lenient = net.client().get(large);
@@ -1016,6 +1019,34 @@ describe("a download on the disk", () => {
     assert.deepEqual([strict.state, no], ["failed", ["store_failed"]]);
     assert.deepEqual([lenient.state, yes], ["searching", ["store_failed"]]);
     assert.equal(await rejection(strict.done), "store_failed");
+  });
+
+  test("is begun where those in memory leave no room, and not before; stopped ones leave theirs", async () => {
+    // A 64th of a quarter of a GiB: 4 MiB, where each has 2.5.
+    for (const [deviceMemory, onDisk] of [[0.25, 1], [0.5, 0]] as const) {
+      const net = new Net();
+      const opened: string[] = [];
+      net.disk = {
+        open: async (wanted: Info) => {
+          opened.push(wanted.fullHash);
+          return { store: new KeptStore(wanted), info: wanted };
+        },
+      } as unknown as Disk;
+      net.deviceMemory = deviceMemory;
+      const client = net.client();
+      const infos = [info, ...[38, 39].map((seed) => infoOf(randomBytes(seed, data.length), 64 * kib))];
+      const [first, , third] = infos as [Info, Info, Info];
+      const content = client.get(dictionary(first));
+      client.get(dictionary(infos[1] as Info));
+      await net.clock.pass(100);
+      assert.deepEqual(opened, infos.slice(1, 1 + onDisk).map(({ fullHash }) => fullHash));
+      content.stop();
+      await net.clock.pass(100);
+      client.get(dictionary(third));
+      await net.clock.pass(100);
+      assert.equal(opened.length, onDisk);
+      await Promise.all([client.close(), net.clock.pass(100)]);
+    }
   });
 
   test("fails where it cannot be written, and its peers are told", async () => {

@@ -2,7 +2,19 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Bytes } from "../src/bytes.ts";
 import { encodeInfo, Geometry, type Info, hashLeaves, hashPiece, LeafLength } from "../src/content.ts";
-import { Disk, type DiskStore, MemoryLimit, MemoryStore, openStore, type StoreError, type WorkerLike } from "../src/store.ts";
+import {
+  Disk,
+  type DiskStore,
+  MemoryBudget,
+  memoryFor,
+  MemoryStore,
+  type Opened,
+  openStore,
+  type Storage,
+  type Store,
+  type StoreError,
+  type WorkerLike,
+} from "../src/store.ts";
 import type { Reply, Request } from "../src/store/messages.ts";
 import { type Port, serve } from "../src/store/serve.ts";
 import { Vault } from "../src/store/vault.ts";
@@ -716,31 +728,120 @@ test("a worker that does not start", async () => {
   await assert.rejects(new Page(origin).open(what), reason("unavailable", /storage is off/));
 });
 
-test("openStore: memory for what is small, the disk for what is large", async () => {
+/** A disk that is not there. */
+function noDisk(origin: FakeOrigin): Disk {
+  return new Disk({ unavailable: "the browser has none", clock: origin.clock, start: () => assert.fail("it is not there") });
+}
+
+/** A content that nobody fetches. */
+function ofLength(info: Info, totalLength: number): Info {
+  return { ...info, totalLength, pieceLength: 64 * mib, pieceHashes: null };
+}
+
+test("openStore: memory for what fits there, the disk for what does not", async () => {
   const [origin, small] = [new FakeOrigin(), await content(38)];
   const page = new Page(origin);
-  const whole: Info = { ...small.info, totalLength: MemoryLimit, pieceLength: MemoryLimit, pieceHashes: null };
-  const none = new Disk({ unavailable: "the browser has none", clock: origin.clock, start: () => assert.fail("it is not there") });
+  const limit = 2 * small.info.totalLength;
+  const [whole, large] = [ofLength(small.info, limit), ofLength(small.info, limit + 1)];
+  const open = (info: Info, storage: Storage, disk = page.disk): Promise<Opened> => openStore(info, storage, disk, new MemoryBudget(limit));
 
-  for (const [info, storage] of [[small.info, "auto"], [{ ...whole, totalLength: MemoryLimit - 1 }, "auto"], [whole, "memory"]] as const) {
-    const { store, why, info: known } = await openStore(info, storage, page.disk);
+  for (const [info, storage] of [[small.info, "auto"], [whole, "auto"], [large, "memory"]] as const) {
+    const { store, why, info: known } = await open(info, storage);
     assert.ok(store instanceof MemoryStore);
     assert.equal(why, null);
     assert.equal(known, info);
   }
   assert.equal(page.workers.length, 0);
 
-  const fallback = await openStore(whole, "auto", none);
+  const fallback = await open(large, "auto", noDisk(origin));
   assert.ok(fallback.store instanceof MemoryStore);
   assert.equal(fallback.why, "the content is kept in memory: the browser has none");
-  await assert.rejects(openStore(small.info, "disk", none), reason("unavailable", /^the browser has none$/));
+  await assert.rejects(open(small.info, "disk", noDisk(origin)), reason("unavailable", /^the browser has none$/));
 
-  for (const [info, storage] of [[small.info, "disk"], [whole, "auto"]] as const) {
-    const { store, why } = await openStore(info, storage, page.disk);
+  for (const [info, storage] of [[small.info, "disk"], [large, "auto"]] as const) {
+    const { store, why } = await open(info, storage);
     assert.ok(!(store instanceof MemoryStore));
     assert.equal(why, null);
     await store.close(true);
   }
   origin.quota = mib;
-  await assert.rejects(openStore(whole, "auto", page.disk), reason("quota", /has 64 MiB/));
+  await assert.rejects(open(large, "auto"), reason("quota", /has 1 MiB/));
+});
+
+test("openStore: contents share the memory, and leave it when they are closed or complete", async () => {
+  const origin = new FakeOrigin();
+  const page = new Page(origin);
+  const contents = await Promise.all([39, 40, 41].map((seed) => content(seed)));
+  const [first, second, third] = contents as [Content, Content, Content];
+  const budget = new MemoryBudget(2 * first.info.totalLength);
+  const open = async ({ info }: Content): Promise<Store> => (await openStore(info, "auto", page.disk, budget)).store;
+  /** Whether one more goes to memory; it is closed again. */
+  const hasRoom = async (): Promise<boolean> => {
+    const store = await open(third);
+    await store.close(true);
+    return store instanceof MemoryStore;
+  };
+
+  const one = await open(first);
+  assert.equal(await hasRoom(), true);
+  const two = await open(second);
+  assert.equal(two instanceof MemoryStore, true);
+  assert.equal(await hasRoom(), false);
+
+  await one.close(false);
+  await one.close(false); // what is left is left once
+  assert.equal(await hasRoom(), true);
+  const again = await open(first);
+  assert.equal(again instanceof MemoryStore, true);
+  assert.equal(await hasRoom(), false);
+
+  // A part of it leaves nothing; the whole is a Blob.
+  await again.check(first.info);
+  await assert.rejects(again.complete(), reason("broken"));
+  assert.equal(await hasRoom(), false);
+  for (const n of all) {
+    await again.keep(n, 0, first.piece(n));
+    again.settle(n);
+  }
+  assert.equal((await again.complete()).size, first.info.totalLength);
+  assert.equal(await hasRoom(), true);
+  const other = await open(third);
+  assert.equal(await hasRoom(), false);
+
+  // It left once, however it ends.
+  await again.complete();
+  await again.close(false);
+  assert.equal(await hasRoom(), false);
+  for (const store of [two, other]) await store.close(false);
+  assert.ok(budget.fits(2 * first.info.totalLength));
+  assert.ok(!budget.fits(2 * first.info.totalLength + 1));
+});
+
+test("openStore: what has to be in memory is not bounded, and bounds what need not be there", async () => {
+  const [origin, what, other] = [new FakeOrigin(), await content(42), await content(43)];
+  const page = new Page(origin);
+  const size = what.info.totalLength;
+  for (const [storage, disk] of [["memory", page.disk], ["auto", noDisk(origin)]] as const) {
+    const budget = new MemoryBudget(size);
+    const large = ofLength(what.info, 3 * size);
+    const opened = [await openStore(large, storage, disk, budget), await openStore(large, storage, disk, budget)];
+    for (const { store } of opened) assert.ok(store instanceof MemoryStore);
+    const next = async (): Promise<boolean> => {
+      const { store }: Opened = await openStore(other.info, "auto", page.disk, budget);
+      await store.close(true);
+      return store instanceof MemoryStore;
+    };
+    assert.equal(await next(), false);
+    for (const { store } of opened) {
+      assert.equal(await next(), false);
+      await store.close(true);
+    }
+    assert.equal(await next(), true);
+  }
+});
+
+test("what the device has bounds the memory", () => {
+  for (const [gib, mebibytes] of [[0.25, 4], [1, 16], [4, 64], [8, 128], [32, 128], [null, 64]] as const) {
+    assert.equal(memoryFor(gib), mebibytes * mib, `${gib} GiB`);
+  }
 });
