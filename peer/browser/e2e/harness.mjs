@@ -296,6 +296,19 @@ export async function save({ page, downloads }, link = "#save") {
   return { name, bytes };
 }
 
+/** A function that tells what the scripts of a page and its workers hold, buffers included, in bytes. Chromium alone tells. */
+export async function memoryOf(page) {
+  const session = await page.createCDPSession();
+  return async () => {
+    let held = 0;
+    for (const client of [session, ...page.workers().map((worker) => worker.client)]) {
+      const usage = await client.send("Runtime.getHeapUsage").catch(() => null); // a worker may just have ended
+      held += (usage?.usedSize ?? 0) + (usage?.embedderHeapUsedSize ?? 0) + (usage?.backingStorageSize ?? 0);
+    }
+    return held;
+  };
+}
+
 /** Keeps a picture of the page for people to look at. */
 export async function snap({ page, name }, what) {
   mkdirSync(screenshots, { recursive: true });

@@ -94,9 +94,9 @@ describe("a large content", () => {
     const link = await e2e.seedWithGo(t, file, near);
     const leecher = await e2e.open(t, browser, near.page("leecher", `#${link.replace("p2pcdn:", "")}`));
     const { page } = leecher;
-    const session = await page.createCDPSession();
+    const held = await e2e.memoryOf(page);
     let peak = 0;
-    const look = async () => (peak = Math.max(peak, await heap(page, session)));
+    const look = async () => (peak = Math.max(peak, await held()));
     await e2e.until("all of it", async () => {
       await look();
       return (await page.$eval("#status", (status) => status.dataset.state)) === "complete";
@@ -127,14 +127,4 @@ function kept(page, link) {
     for await (const folder of home.keys()) copies += folder.startsWith(hash) ? 1 : 0;
     return copies;
   }, hash);
-}
-
-/** What the scripts of a page and its workers hold, buffers included, in bytes. */
-async function heap(page, session) {
-  let held = 0;
-  for (const client of [session, ...page.workers().map((worker) => worker.client)]) {
-    const usage = await client.send("Runtime.getHeapUsage").catch(() => null); // a worker may just have ended
-    held += (usage?.usedSize ?? 0) + (usage?.embedderHeapUsedSize ?? 0) + (usage?.backingStorageSize ?? 0);
-  }
-  return held;
 }

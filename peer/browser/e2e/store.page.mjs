@@ -1,6 +1,9 @@
 // A page that has the store, for its test and its benchmark.
 
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -14,6 +17,22 @@ export function startPageWithStore(t) {
     "/": page(),
     "/strict": page(`<meta http-equiv="Content-Security-Policy" content="worker-src 'self'">`),
   });
+}
+
+/** A web server that any page may post to; it answers with the SHA-256 of what came. */
+export async function startHasher(t) {
+  const server = createServer(async (request, response) => {
+    const hash = createHash("sha256");
+    for await (const part of request) hash.update(part);
+    response.writeHead(200, { "access-control-allow-origin": "*" }).end(hash.digest("hex"));
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, "close");
+  });
+  return `http://localhost:${server.address().port}/`;
 }
 
 /** Bundles a source as compile.sh does. */
@@ -94,6 +113,12 @@ function helpers() {
     return Array.from(new Uint8Array(hash), (value) => value.toString(16).padStart(2, "0")).join("");
   }
 
+  /** The same of a Blob that is too large for memory: somebody else hashes it as it comes. */
+  async function sha256At(hasher, blob) {
+    const answer = await fetch(hasher, { method: "POST", body: blob.slice(0, blob.size, "text/plain") });
+    return answer.text();
+  }
+
   const have = (bits) => Array.from({ length: bits.pieces }, (_, piece) => piece).filter((piece) => bits.has(piece));
-  globalThis.bench = { openStore: open, disk, describe, fill, have, bytesOf, Geometry, hashLeaves, sha256 };
+  globalThis.bench = { openStore: open, disk, describe, fill, have, bytesOf, Geometry, hashLeaves, sha256, sha256At };
 }

@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 
 import * as e2e from "./harness.mjs";
-import { pieceBytes, startPageWithStore } from "./store.page.mjs";
+import { pieceBytes, startHasher, startPageWithStore } from "./store.page.mjs";
 
 const mib = 1 << 20;
 
@@ -17,10 +18,16 @@ const total = (pieces - 1) * pieceLength + lastLength;
 const content = [total, pieceLength];
 const all = Array.from({ length: pieces }, (_, piece) => piece);
 
-/** The hash of the whole content. */
-function sha256Of(seed) {
+/** A content larger than the memory of small devices; its hash, once it is known. */
+const large = 1024 * mib;
+let largeSha256;
+
+/** The hash of the whole content, or of a larger one. */
+function sha256Of(seed, length = total) {
   const hash = createHash("sha256");
-  for (let piece = 0; piece < pieces; piece++) hash.update(pieceBytes(piece < pieces - 1 ? pieceLength : lastLength, piece, seed));
+  for (let begin = 0; begin < length; begin += pieceLength) {
+    hash.update(pieceBytes(Math.min(pieceLength, length - begin), begin / pieceLength, seed));
+  }
   return hash.digest("hex");
 }
 
@@ -122,6 +129,35 @@ for (const name of e2e.browserNames) {
       assert.deepEqual(left, [1, 0]);
     }));
 
+    test("a content of 1 GiB: what went in block by block comes out, and is never in memory", e2e.scene(async (t) => {
+      const { page } = await e2e.open(t, browser, `${site}/`);
+      const hasher = await startHasher(t);
+      const held = name === "chromium" ? await e2e.memoryOf(page) : async () => 0;
+      let peak = 0;
+      /** Does something in the page, and looks at its memory meanwhile. */
+      const inPage = async (...work) => {
+        let over = false;
+        const done = page.evaluate(...work).finally(() => (over = true));
+        for (; !over; await Promise.race([done, delay(100)])) peak = Math.max(peak, await held());
+        return done;
+      };
+      await inPage(async (total, pieceLength) => {
+        const info = await bench.describe(total, pieceLength, 7);
+        const { store } = await bench.openStore(info, "disk", bench.disk);
+        Object.assign(globalThis, { store, info });
+      }, large, pieceLength);
+      await inPage((all) => bench.fill(store, info, all, 7), Array.from({ length: large / pieceLength }, (_, piece) => piece));
+      const out = await inPage(async (hasher) => {
+        const blob = await store.complete();
+        return [blob.size, await bench.sha256At(hasher, blob)];
+      }, hasher);
+      await page.evaluate(() => store.close(true));
+      assert.deepEqual(out, [large, (largeSha256 ??= sha256Of(7, large))]);
+      // 160 MiB were measured, most of it blocks that wait for the garbage collector.
+      assert.ok(peak < 256 * mib, `the page held ${peak} bytes`);
+      assert.ok(peak > 0 || name !== "chromium", "nobody looked");
+    }));
+
     // Firefox has no way to leave a page less room than the machine has.
     if (name === "chromium") {
       test("little room: the content that was there goes, and one that does not fit is refused", e2e.scene(async (t) => {
@@ -150,7 +186,7 @@ for (const name of e2e.browserNames) {
       }));
     }
 
-    test("a policy that forbids the worker: large contents stay in memory, and it says why", e2e.scene(async (t) => {
+    test("a policy that forbids the worker: what is for the disk stays in memory, and it says why", e2e.scene(async (t) => {
       // Not by e2e.open: that a policy was broken is an error to Firefox, and what is meant here.
       const page = await browser.browser.newPage();
       t.after(() => page.close());
