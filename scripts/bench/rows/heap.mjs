@@ -7,7 +7,7 @@ import { get, open, startSite, startVisitor } from "../pages.mjs";
 const mib = (bytes) => bytes / 2 ** 20;
 
 export async function round(bench) {
-  const file = await bench.file(bench.size(1024, 96)); // above 64 MiB, from where on storage is on disk
+  const file = await bench.file(bench.size(1024, 192)); // above 128 MiB, more than any page keeps in memory
   const browser = await startVisitor(bench);
   const page = await open(browser, await startSite(bench, "preview/dist"));
   const mediator = await startMediator(bench.stage);
