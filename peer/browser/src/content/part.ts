@@ -28,20 +28,37 @@ const chunkLength = 1 << 20;
 /** Chunks at a time: one is read while others are hashed. Bounds the memory to 3 MiB. */
 const chunksInFlight = 3;
 
+/** Hashes some pieces: the nodes of the piece layer that cover them. Rejects as readLeaves. */
+export async function hashPart(part: Part, options: HashOptions): Promise<Hash[]> {
+  const layer = new GrowingLayer(part.geometry, part.first);
+  await readLeaves(part, options, (leaves) => layer.add(leaves));
+  return layer.pieces;
+}
+
+/** The nodes of the piece layer that cover some pieces, of all their leaves. */
+export function foldPart({ geometry, first }: Part, leaves: readonly Hash[]): Hash[] {
+  const layer = new GrowingLayer(geometry, first);
+  layer.add(leaves);
+  return layer.pieces;
+}
+
 /**
- * Hashes some pieces: the nodes of the piece layer that cover them. WebCrypto hashes the leaves, in most
+ * Hashes the leaves of some pieces and hands them over in their order. WebCrypto hashes them, in most
  * browsers on threads of its own and many at a time. Rejects with a ContentError "content_too_short" where
  * the Blob ends before them, and with what the Blob throws where it cannot be read (the file changed on the disk).
  */
-export async function hashPart({ geometry, first, end, blob }: Part, { progress, signal }: HashOptions): Promise<Hash[]> {
+export async function readLeaves(
+  { geometry, first, end, blob }: Part,
+  { progress, signal }: HashOptions,
+  take: (leaves: readonly Hash[]) => void,
+): Promise<void> {
   const total = Math.min(geometry.totalLength, geometry.pieceOffset(end)) - geometry.pieceOffset(first);
-  const layer = new GrowingLayer(geometry, first);
   const reader = readBlob(blob);
   const working: Working[] = [];
   let spare: ArrayBuffer | null = null;
   let hashed = 0;
   const settle = async ({ data, leaves }: Working): Promise<void> => {
-    layer.add(await leaves);
+    take(await leaves);
     spare = data.buffer;
     hashed += data.length;
     progress?.(hashed);
@@ -62,7 +79,6 @@ export async function hashPart({ geometry, first, end, blob }: Part, { progress,
   } finally {
     reader.close();
   }
-  return layer.pieces;
 }
 
 /** A chunk whose leaves are being hashed. */

@@ -1,8 +1,9 @@
-import type { Hash } from "./hash.ts";
-import { hashPart } from "./part.ts";
+import type { Bytes } from "../bytes.ts";
+import { type Hash, HashSize } from "./hash.ts";
+import { readLeaves } from "./part.ts";
 import { Geometry } from "./tree.ts";
 
-/** What a worker is asked: to hash some pieces, as Part has them. It is asked again only when it has answered. */
+/** What a worker is asked: to hash the leaves of some pieces, as Part has them. It is asked again only when it has answered. */
 export interface Request {
   readonly totalLength: number;
   readonly pieceLength: number;
@@ -19,8 +20,11 @@ export type Reply =
   | { readonly type: "ready" }
   /** Bytes of the request hashed so far. */
   | { readonly type: "progress"; readonly hashed: number }
-  /** One hash a piece. */
-  | { readonly type: "done"; readonly pieces: readonly Hash[] }
+  /**
+   * The leaves one after the other, 128 KiB for 64 MiB. The page folds them: its compilers know that code, and
+   * in four workers it costs a tenth of the whole time.
+   */
+  | { readonly type: "done"; readonly leaves: Bytes }
   /** Not why: the page tries by itself then, and sees what the Blob throws. */
   | { readonly type: "failed" };
 
@@ -36,10 +40,18 @@ export function serve(port: Port): void {
     try {
       const geometry = new Geometry(totalLength, pieceLength);
       const progress = (hashed: number): void => port.postMessage({ type: "progress", hashed });
-      port.postMessage({ type: "done", pieces: await hashPart({ geometry, ...part }, { progress }) });
+      const leaves: Hash[] = [];
+      await readLeaves({ geometry, ...part }, { progress }, (more) => leaves.push(...more));
+      port.postMessage({ type: "done", leaves: joined(leaves) });
     } catch {
       port.postMessage({ type: "failed" });
     }
   };
   port.postMessage({ type: "ready" });
+}
+
+function joined(leaves: readonly Hash[]): Bytes {
+  const all = new Uint8Array(leaves.length * HashSize);
+  leaves.forEach((leaf, i) => all.set(leaf, i * HashSize));
+  return all;
 }
