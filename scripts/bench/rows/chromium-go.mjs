@@ -14,6 +14,7 @@ export async function round(bench) {
     const leecher = get(bench, await seed(page, file, mediator), mediator);
     const [opened, complete] = [await leecher.opened, await leecher.complete];
     await verify(leecher.path, file);
+    await leecher.child.end(); // it would seed, too
     return rate(file.bytes, complete - opened);
   };
 
