@@ -65,12 +65,12 @@
 // Behind the handshake comes, once, what its sender has: bitfield, have all or
 // have none. have adds a piece that was since completed and verified.
 //
-// request asks for one block or several, each of which is answered by itself: begin is a multiple of 16 KiB (a leaf of the hash tree)
-// within the piece, and the block ends at such a multiple or at the piece's end, so
-// that each leaf comes from one sender. A block has at most [MaxBlock] bytes, and the
+// request asks for one block or several, each of which is answered by itself: begin
+// is a multiple of 16 KiB (a leaf of the hash tree) within the piece, and the block ends
+// at such a multiple or at the piece's end, so that each leaf comes from one sender. A block has at most [MaxBlock] bytes, and the
 // piece frame that carries it must fit in the max_frame of the peer that is asked: [BlockLength]
-// says how long that lets a block be; before it was heard, a leaf. Each is answered by piece, with the whole block, or by
-// reject, once, in any order. A peer keeps at most [MaxRequests] requests of the
+// says how long that lets a block be; before it was heard, a leaf. Each is answered by
+// piece, with the whole block, or by reject, once, in any order. A peer keeps at most [MaxRequests] requests of the
 // other side waiting, over all contents, and rejects what comes above. The empty content
 // has one piece of no bytes, which is asked for with length 0.
 //

@@ -356,16 +356,7 @@ func TestRefusalsOfAGivenUpPieceDoNotTouchTheNextOne(t *testing.T) {
 // TestLateRefusalOfAGivenUpPiece is the same, step by step.
 func TestLateRefusalOfAGivenUpPiece(t *testing.T) {
 	s := newScript(t, 1)
-	s.s.solo[0] = true
-	refuser, honest := ident.PeerID{1}, ident.PeerID{2}
-	s.joins(refuser, wire.HaveAll{})
-	s.joins(honest, wire.HaveAll{})
-	owed := s.requests(refuser)
-	s.s.Received(refuser, wire.Reject{Block: owed[0]}, s.now)
-	anew := s.requests(honest)
-	if len(owed) != 4 || len(anew) != 4 {
-		t.Fatalf("%d blocks were asked of the first one, %d of the next", len(owed), len(anew))
-	}
+	refuser, honest, owed, anew := s.begunAnew()
 	s.gives(honest, anew[0])
 	s.gives(honest, anew[1])
 	s.s.Received(refuser, wire.Reject{Block: owed[1]}, s.now)

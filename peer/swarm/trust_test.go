@@ -176,20 +176,28 @@ func TestASlowOneIsNotPreferredToTheSeeder(t *testing.T) {
 	}
 }
 
+// begunAnew has one peer refuse the first block of a piece that one alone must send, so that the
+// next peer is asked for all of it: what the first one still owes, and the second one.
+func (s *script) begunAnew() (refuser, honest ident.PeerID, owed, anew []wire.Block) {
+	s.t.Helper()
+	refuser, honest = ident.PeerID{1}, ident.PeerID{2}
+	s.s.solo[0] = true
+	s.joins(refuser, wire.HaveAll{})
+	s.joins(honest, wire.HaveAll{})
+	owed = s.requests(refuser)
+	s.s.Received(refuser, wire.Reject{Block: owed[0]}, s.now)
+	anew = s.requests(honest)
+	if len(owed) != 4 || len(anew) != 4 {
+		s.t.Fatalf("%d blocks were asked of the first one, %d of the next", len(owed), len(anew))
+	}
+	return refuser, honest, owed, anew
+}
+
 // TestWhoLeavesTakesNothingOfTheNextAttemptAlong: a piece that one alone must send was begun anew, and who failed owes
 // some of its first attempt when it leaves.
 func TestWhoLeavesTakesNothingOfTheNextAttemptAlong(t *testing.T) {
 	s := newScript(t, 1)
-	s.s.solo[0] = true
-	refuser, honest := ident.PeerID{1}, ident.PeerID{2}
-	s.joins(refuser, wire.HaveAll{})
-	s.joins(honest, wire.HaveAll{})
-	owed := s.requests(refuser)
-	s.s.Received(refuser, wire.Reject{Block: owed[0]}, s.now)
-	anew := s.requests(honest)
-	if len(owed) != 4 || len(anew) != 4 {
-		t.Fatalf("%d blocks were asked of the first one, %d of the next", len(owed), len(anew))
-	}
+	refuser, honest, _, anew := s.begunAnew()
 	s.gives(honest, anew[0])
 	s.s.Disconnected(refuser, s.now)
 	if again := s.requests(honest); len(again) != 0 {

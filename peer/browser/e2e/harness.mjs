@@ -321,8 +321,8 @@ const mediaTypes = {
 };
 
 /** A plain web server for the files of a folder of the project, and for pages of the test's own. */
-export async function startWebServer(t, folderOfProject, pages = {}) {
-  const server = createServer((request, response) => {
+export function startWebServer(t, folderOfProject, pages = {}) {
+  return startServer(t, (request, response) => {
     const path = new URL(request.url, "http://localhost").pathname;
     const file = join(root, folderOfProject, path);
     const own = pages[path];
@@ -332,7 +332,12 @@ export async function startWebServer(t, folderOfProject, pages = {}) {
     }
     response.writeHead(200, { "content-type": mediaTypes[own === undefined ? extname(path) : ".html"] ?? "application/octet-stream" });
     response.end(own ?? readFileSync(file));
-  }).listen(0, "127.0.0.1");
+  });
+}
+
+/** A web server that ends with the test; answer is that of node:http. Returns its address, without a slash behind it. */
+export async function startServer(t, answer) {
+  const server = createServer(answer).listen(0, "127.0.0.1");
   await once(server, "listening");
   t.after(async () => {
     server.closeAllConnections();

@@ -2,12 +2,10 @@
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { startWebServer } from "./harness.mjs";
+import { startServer, startWebServer } from "./harness.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -20,19 +18,12 @@ export function startPageWithStore(t) {
 }
 
 /** A web server that any page may post to; it answers with the SHA-256 of what came. */
-export async function startHasher(t) {
-  const server = createServer(async (request, response) => {
+export function startHasher(t) {
+  return startServer(t, async (request, response) => {
     const hash = createHash("sha256");
     for await (const part of request) hash.update(part);
     response.writeHead(200, { "access-control-allow-origin": "*" }).end(hash.digest("hex"));
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(async () => {
-    server.closeAllConnections();
-    server.close();
-    await once(server, "close");
   });
-  return `http://localhost:${server.address().port}/`;
 }
 
 /** Bundles a source as compile.sh does. */

@@ -12,9 +12,11 @@ export {
   type FullHash,
   type Hash,
   HashSize,
+  joinHashes,
   LeafLength,
   parseFullHash,
   shortHash,
+  splitHashes,
 } from "./content/hash.ts";
 export {
   DefaultPieceLength,

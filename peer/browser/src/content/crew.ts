@@ -1,6 +1,6 @@
-import type { Bytes } from "../bytes.ts";
 import { type Cancel, type Clock, pageClock } from "../clock.ts";
-import { type Hash, HashSize } from "./hash.ts";
+import { startWorker } from "../worker.ts";
+import { type Hash, splitHashes } from "./hash.ts";
 import { foldPart, type HashOptions, hashPart, type Part } from "./part.ts";
 import type { Reply, Request } from "./serve.ts";
 import type { Geometry } from "./tree.ts";
@@ -60,18 +60,8 @@ const maxPartLength = 64 << 20;
 export function pageCrew(): Crew {
   const possible = typeof P2PCDN_HASH_WORKER === "string" && typeof Worker === "function";
   const workers = possible ? Math.min(maxWorkers, workersPerCore * navigator.hardwareConcurrency) : 0;
+  const start = (): HashWorker => startWorker(P2PCDN_HASH_WORKER as string, "p2pcdn hash");
   return new Crew({ workers, headLength, start, clock: pageClock });
-}
-
-/** Starts a worker from its text: the script is one file for a site to serve. */
-function start(): HashWorker {
-  const address = URL.createObjectURL(new Blob([P2PCDN_HASH_WORKER as string], { type: "text/javascript" }));
-  try {
-    return new Worker(address, { name: "p2pcdn hash" });
-  } finally {
-    // The worker has taken the address by now, where it may have it at all.
-    URL.revokeObjectURL(address);
-  }
 }
 
 /**
@@ -292,10 +282,6 @@ class Helper {
     if (reply.type === "failed") return this.end();
     const waiting = this.#waiting;
     this.#waiting = null;
-    waiting?.resolve(foldPart(waiting.part, split(reply.leaves)));
+    waiting?.resolve(foldPart(waiting.part, splitHashes(reply.leaves)));
   }
-}
-
-function split(leaves: Bytes): Hash[] {
-  return Array.from({ length: leaves.length / HashSize }, (_, i) => leaves.subarray(i * HashSize, (i + 1) * HashSize));
 }

@@ -35,3 +35,15 @@ export function shortHash(hash: FullHash): string {
 export function parseHash(text: string): Hash {
   return fromHex(text, HashSize) as Hash;
 }
+
+/** The hashes one after the other: one message part instead of many. */
+export function joinHashes(hashes: readonly Hash[]): Bytes {
+  const all = new Uint8Array(hashes.length * HashSize);
+  hashes.forEach((hash, i) => all.set(hash, i * HashSize));
+  return all;
+}
+
+/** What joinHashes joined; the hashes are views of it. */
+export function splitHashes(all: Bytes): Hash[] {
+  return Array.from({ length: all.length / HashSize }, (_, i) => all.subarray(i * HashSize, (i + 1) * HashSize));
+}

@@ -1,5 +1,5 @@
 import type { Bytes } from "../bytes.ts";
-import { type Hash, HashSize } from "./hash.ts";
+import { type Hash, joinHashes } from "./hash.ts";
 import { readLeaves } from "./part.ts";
 import { Geometry } from "./tree.ts";
 
@@ -42,16 +42,10 @@ export function serve(port: Port): void {
       const progress = (hashed: number): void => port.postMessage({ type: "progress", hashed });
       const leaves: Hash[] = [];
       await readLeaves({ geometry, ...part }, { progress }, (more) => leaves.push(...more));
-      port.postMessage({ type: "done", leaves: joined(leaves) });
+      port.postMessage({ type: "done", leaves: joinHashes(leaves) });
     } catch {
       port.postMessage({ type: "failed" });
     }
   };
   port.postMessage({ type: "ready" });
-}
-
-function joined(leaves: readonly Hash[]): Bytes {
-  const all = new Uint8Array(leaves.length * HashSize);
-  leaves.forEach((leaf, i) => all.set(leaf, i * HashSize));
-  return all;
 }

@@ -1,7 +1,8 @@
 import type { Bytes } from "../bytes.ts";
 import { type Cancel, type Clock, pageClock } from "../clock.ts";
-import { encodeInfo, type Geometry, geometryOf, HashSize, type Hash, type Info, parseInfo } from "../content.ts";
+import { encodeInfo, type Geometry, geometryOf, type Hash, type Info, parseInfo, splitHashes } from "../content.ts";
 import { Bits } from "../wire.ts";
+import { startWorker } from "../worker.ts";
 import { BlobStore } from "./blob.ts";
 import { StoreError } from "./error.ts";
 import type { Calls, CallType, Reply, Request } from "./messages.ts";
@@ -42,6 +43,7 @@ const settleInterval = 250;
 
 /** The disk of this page. */
 export function pageDisk(): Disk {
+  const start = (): WorkerLike => startWorker(P2PCDN_STORE_WORKER as string, "p2pcdn store");
   return new Disk({ unavailable: whyNot(), start, clock: pageClock });
 }
 
@@ -53,17 +55,6 @@ function whyNot(): string | null {
     return "the browser has no origin private file system";
   }
   return null;
-}
-
-/** Starts the worker from its text: the script is one file for a site to serve. */
-function start(): WorkerLike {
-  const address = URL.createObjectURL(new Blob([P2PCDN_STORE_WORKER as string], { type: "text/javascript" }));
-  try {
-    return new Worker(address, { name: "p2pcdn store" });
-  } finally {
-    // The worker has taken the address by now, where it may have it at all.
-    URL.revokeObjectURL(address);
-  }
 }
 
 /**
@@ -240,7 +231,7 @@ export class DiskStore implements Store {
   async keep(piece: number, begin: number, data: Bytes): Promise<readonly Hash[]> {
     if (this.#settled.has(piece)) this.#tell(); // what is settled is not written to again
     const hashes = await this.#call("keep", { piece, begin, data }, [data.buffer]);
-    return Array.from({ length: hashes.length / HashSize }, (_, i) => hashes.subarray(i * HashSize, (i + 1) * HashSize));
+    return splitHashes(hashes);
   }
 
   settle(piece: number): void {

@@ -1,5 +1,5 @@
 import type { Bytes } from "../bytes.ts";
-import { encodeInfo, HashSize, parseInfo } from "../content.ts";
+import { encodeInfo, joinHashes, parseInfo } from "../content.ts";
 import { StoreError, storeError } from "./error.ts";
 import { Holding } from "./holding.ts";
 import type { Reply, Request } from "./messages.ts";
@@ -31,7 +31,7 @@ export function serve(port: Port, vault: Vault): void {
         return [bits.bytes()];
       }
       case "keep":
-        return [joined(await holding.keep(request.piece, request.begin, request.data))];
+        return [joinHashes(await holding.keep(request.piece, request.begin, request.data))];
       case "settle":
         await holding.settle(request.pieces);
         return [null];
@@ -58,11 +58,4 @@ export function serve(port: Port, vault: Vault): void {
     }
   };
   port.postMessage({ type: "ready" }, []);
-}
-
-/** The hashes one after the other: one message part instead of many. */
-function joined(hashes: readonly Bytes[]): Bytes {
-  const all = new Uint8Array(hashes.length * HashSize);
-  hashes.forEach((hash, i) => all.set(hash, i * HashSize));
-  return all;
 }
