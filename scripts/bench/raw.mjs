@@ -10,6 +10,7 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 
 import { Child, rate, root } from "./children.mjs";
+import { median } from "./report.mjs";
 
 /**
  * The lengths of messages that are tried, in KiB: which is best differs by machine and
@@ -32,14 +33,20 @@ export async function transfer(sender, receiver) {
   }
 }
 
-/** MB/s of each length of messages, by its name. sender and receiver make an end of { total, length }. */
-export async function bySize(total, messages, sender, receiver) {
-  const rates = {};
+/**
+ * One sample of a row: MB/s of each length of messages by its name, and after each of them ours, so that both have
+ * the same share of what else the machine does; of ours the median counts. sender and receiver make an
+ * end of { total, length }; ours resolves to MB/s.
+ */
+export async function inTurn(total, messages, { sender, receiver, ours }) {
+  const yardstick = {};
+  const all = [];
   for (const kib of messages) {
     const size = { total, length: kib * 1024 };
-    rates[`${kib} KiB`] = await transfer(sender(size), receiver(size));
+    yardstick[`${kib} KiB`] = await transfer(sender(size), receiver(size));
+    all.push(await ours());
   }
-  return rates;
+  return { ours: median(all), yardstick, details: { ours: all } };
 }
 
 /** An end in a process of its own; role is "send" or "receive". */

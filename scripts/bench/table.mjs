@@ -21,18 +21,18 @@ export const measurements = [
     ],
   },
   {
-    name: "chromium-chromium", seconds: 240,
+    name: "chromium-chromium", seconds: 300,
     rows: [
       { name: "chromium-chromium", what: "Chromium → Chromium, 100 MiB", yardstick: "raw RTCDataChannel", must: 0.85, moonshot: 0.95, ...speed },
       { name: "webtorrent", what: "the same, against WebTorrent", yardstick: "WebTorrent", must: null, moonshot: null, ...speed },
     ],
   },
   {
-    name: "go-chromium", seconds: 180,
+    name: "go-chromium", seconds: 240,
     rows: [{ name: "go-chromium", what: "Go → Chromium, 100 MiB", yardstick: "raw pion → RTCDataChannel", must: 0.85, moonshot: 0.95, ...speed }],
   },
   {
-    name: "chromium-go", seconds: 180,
+    name: "chromium-go", seconds: 240,
     rows: [{ name: "chromium-go", what: "Chromium → Go, 100 MiB", yardstick: "raw RTCDataChannel → pion", must: 0.85, moonshot: 0.95, ...speed }],
   },
   {

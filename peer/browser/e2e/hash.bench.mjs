@@ -4,9 +4,13 @@
 // work at the same time, the sum, which keeps several cores busy, loses more than the yardstick, which in
 // Chromium is one.
 //
+// Beside it stands what the machine allows: the same file read by as many workers that do not hash, and as many workers that
+// hash what is in memory. Each of the two keeps all cores busy on a machine of two, so that together they take
+// at least the sum of their times: the bound. (With more cores than a reader can feed, it is no bound.)
+//
 //   node peer/browser/e2e/hash.bench.mjs [--json] [--rounds N] [browser ...]
 //
-// --json prints {browser: {webcrypto, sum, ratio}} instead, the rates in MB/s.
+// --json prints {browser: {webcrypto, sum, ratio, read, digest, bound}} instead, the rates in MB/s.
 // The file lies in the system's page cache, as one that was just made.
 
 import { parseArgs } from "node:util";
@@ -54,6 +58,43 @@ async function hashFile(pieceLength) {
   return performance.now() - started;
 }
 
+/** The program of the bound's workers: reads a Blob, or hashes as many bytes in memory; says when it is done. */
+const halves = `
+  const chunk = 1 << 20, leaf = 16 << 10;
+  const ring = Array.from({ length: 8 * chunk / leaf }, () => crypto.getRandomValues(new Uint8Array(leaf)));
+  let reader; // a global: Chromium collects one that only a read waits for
+  onmessage = async ({ data: { what, blob } }) => {
+    if (what === "read") {
+      reader = blob.stream().getReader({ mode: "byob" });
+      for (let view = new Uint8Array(chunk), done = false; !done; ) {
+        const part = await reader.read(view, { min: chunk });
+        done = part.done;
+        view = part.value && new Uint8Array(part.value.buffer);
+      }
+    } else {
+      for (let at = 0; at < blob.size; at += chunk) {
+        const first = (at / leaf) % ring.length;
+        await Promise.all(ring.slice(first, first + chunk / leaf).map((bytes) => crypto.subtle.digest("SHA-256", bytes)));
+      }
+    }
+    postMessage(null);
+  };`;
+
+/** Runs in the page: how many milliseconds as many workers as a crew has take to read the file, or to hash as much. */
+async function half(what, program) {
+  const file = document.getElementById("file").files[0];
+  const count = Math.min(8, 2 * navigator.hardwareConcurrency); // as content/crew.ts
+  window.halves ??= Array.from({ length: count }, () => new Worker(URL.createObjectURL(new Blob([program]))));
+  const length = file.size / count;
+  const started = performance.now();
+  await Promise.all(window.halves.map((worker, i) => new Promise((resolve, reject) => {
+    worker.onmessage = resolve;
+    worker.onerror = reject;
+    worker.postMessage({ what, blob: file.slice(i * length, (i + 1) * length) });
+  })));
+  return performance.now() - started;
+}
+
 /** MB/s, of milliseconds. */
 const rate = (ms) => total / 1000 / ms;
 
@@ -71,20 +112,30 @@ try {
     await page.addScriptTag({ content: `${script}; window.content = content;` });
     await (await page.$("#file")).uploadFile(file.path);
     const ours = [];
+    const parts = { read: [], digest: [] };
     const yardsticks = new Map(depths.map((depth) => [depth, []]));
     for (let round = 0; round <= rounds; round++) {
       ours.push(rate(await page.evaluate(hashFile, pieceLength)));
       for (const [depth, all] of yardsticks) all.push(rate(await page.evaluate(digest, total, depth)));
+      for (const [what, all] of Object.entries(parts)) all.push(rate(await page.evaluate(half, what, halves)));
     }
     // One turn more than asked for: the browser's compilers had not seen the code yet.
-    for (const all of [ours, ...yardsticks.values()]) all.shift();
+    for (const all of [ours, parts.read, parts.digest, ...yardsticks.values()]) all.shift();
     const best = [...yardsticks.values()].reduce((one, other) => (median(one) >= median(other) ? one : other));
-    results[name] = { webcrypto: median(best), sum: median(ours), ratio: median(ours.map((sum, turn) => sum / best[turn])) };
+    results[name] = {
+      webcrypto: median(best),
+      sum: median(ours),
+      ratio: median(ours.map((sum, turn) => sum / best[turn])),
+      read: median(parts.read),
+      digest: median(parts.digest),
+      bound: median(parts.read.map((read, turn) => 1 / (1 / read + 1 / parts.digest[turn]))),
+    };
     await browser.close();
   }
   if (options.json) console.log(JSON.stringify(results));
-  else for (const [name, { webcrypto, sum, ratio }] of Object.entries(results)) {
-    console.log(`${name.padEnd(9)} WebCrypto ${webcrypto.toFixed(0).padStart(5)} MB/s  sum ${sum.toFixed(0).padStart(5)} MB/s  ratio ${ratio.toFixed(2)}`);
+  else for (const [name, { webcrypto, sum, ratio, read, digest, bound }] of Object.entries(results)) {
+    const mb = (rate) => `${rate.toFixed(0).padStart(5)} MB/s`;
+    console.log(`${name.padEnd(9)} WebCrypto ${mb(webcrypto)}  sum ${mb(sum)}  ratio ${ratio.toFixed(2)}  of the bound ${(sum / bound).toFixed(2)}: ${mb(bound)} (workers read ${mb(read)}, hash ${mb(digest)})`);
   }
 } finally {
   await stage.end();

@@ -219,9 +219,9 @@ export interface ClientOptions {
   readonly uploadSlots?: number;
   /**
    * Where downloads are kept: "memory", "disk" (the origin private file system, where an interrupted
-   * download goes on after a reload), or "auto", the default: memory while all downloads there fit a 64th of
-   * the device's memory, 128 MiB at most (64 MiB where the browser does not say what the device has), else the disk
-   * where there is one. Complete ones do not count: the browser keeps them where it likes.
+   * download goes on after a reload), or "auto", the default: the disk for what an earlier visit left some of
+   * there, else memory while all downloads there fit a 64th of the device's memory, 128 MiB at most (64 MiB where the
+   * browser does not say what the device has), else the disk where there is one. Complete ones do not count: the browser keeps them where it likes.
    */
   readonly storage?: Storage;
 }

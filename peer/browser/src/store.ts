@@ -1,6 +1,6 @@
 /**
  * Where the pieces of a content are kept: in memory, as long as the client's contents there fit
- * a budget, else on the disk, in the origin private file system (OPFS), from where an interrupted
+ * a budget and the disk has nothing of it, else on the disk, in the origin private file system (OPFS), from where an interrupted
  * download goes on after a reload. openStore chooses.
  *
  * The files are written by a worker (store/worker.ts), the only place where browsers

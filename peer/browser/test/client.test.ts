@@ -51,7 +51,7 @@ class Net {
   readonly network = new FakeNetwork(this.clock);
   readonly mediators = new FakeMediators(this.clock);
   readonly #random = seeded(42);
-  disk = new Disk({ unavailable: "there is none in this test", start: () => assert.fail("it was started"), clock: this.clock });
+  disk = new Disk({ unavailable: "there is none in this test", start: () => assert.fail("it was started"), root: () => assert.fail("it was opened"), clock: this.clock });
 
   deviceMemory: number | null = null; // GiB
 
@@ -947,7 +947,7 @@ describe("a download on the disk", () => {
   /** A network whose clients have this disk. */
   function onDisk(store: Store, opening: Promise<void> = Promise.resolve()): Net {
     const net = new Net();
-    net.disk = { open: () => opening.then(() => ({ store, info })) } as unknown as Disk;
+    net.disk = { keeps: async () => false, open: () => opening.then(() => ({ store, info })) } as unknown as Disk;
     return net;
   }
 
@@ -1027,6 +1027,7 @@ describe("a download on the disk", () => {
       const net = new Net();
       const opened: string[] = [];
       net.disk = {
+        keeps: async () => false,
         open: async (wanted: Info) => {
           opened.push(wanted.fullHash);
           return { store: new KeptStore(wanted), info: wanted };

@@ -98,6 +98,7 @@ class Page {
     this.disk = new Disk({
       unavailable: null,
       clock: origin.clock,
+      root: () => origin.agent().root(),
       start: () => {
         const worker = new FakeWorker(origin.agent(), this.mute);
         this.workers.push(worker);
@@ -705,7 +706,7 @@ test("a worker that crashes: what waits is rejected, and the next content has a 
 test("a worker that does not start", async () => {
   const [origin, what] = [new FakeOrigin(), await content(37)];
   const throwing = new Disk({
-    unavailable: null, clock: origin.clock,
+    unavailable: null, clock: origin.clock, root: () => origin.agent().root(),
     start: () => {
       throw new DOMException("not allowed", "SecurityError");
     },
@@ -730,7 +731,7 @@ test("a worker that does not start", async () => {
 
 /** A disk that is not there. */
 function noDisk(origin: FakeOrigin): Disk {
-  return new Disk({ unavailable: "the browser has none", clock: origin.clock, start: () => assert.fail("it is not there") });
+  return new Disk({ unavailable: "the browser has none", clock: origin.clock, root: () => origin.agent().root(), start: () => assert.fail("it is not there") });
 }
 
 /** A content that nobody fetches. */
@@ -815,6 +816,50 @@ test("openStore: contents share the memory, and leave it when they are closed or
   for (const store of [two, other]) await store.close(false);
   assert.ok(budget.fits(2 * first.info.totalLength));
   assert.ok(!budget.fits(2 * first.info.totalLength + 1));
+});
+
+test("openStore: what an earlier visit left on the disk is gone on with, however much memory there is", async () => {
+  const [origin, what, other] = [new FakeOrigin(), await content(44), await content(45)];
+  const before = new Page(origin);
+  await fill(await before.open(what), what, [0, 3]);
+  await origin.clock.pass(1_000); // it is told what is settled
+  before.leave();
+
+  const page = new Page(origin);
+  const budget = new MemoryBudget(8 * mib);
+  const { store, why } = await openStore(what.info, "auto", page.disk, budget);
+  assert.ok(!(store instanceof MemoryStore));
+  assert.equal(why, null);
+  const bits = await store.check(what.info);
+  assert.deepEqual(all.filter((n) => bits.has(n)), [0, 3]);
+  assert.ok((await openStore(other.info, "auto", page.disk, budget)).store instanceof MemoryStore);
+  assert.ok((await openStore(what.info, "memory", page.disk, budget)).store instanceof MemoryStore);
+  await store.close(true);
+  assert.ok((await openStore(what.info, "auto", page.disk, budget)).store instanceof MemoryStore); // nothing is left of it
+});
+
+test("openStore: what an earlier visit left and cannot be opened is fetched anew, into memory where it fits", async () => {
+  const [origin, what] = [new FakeOrigin(), await content(46)];
+  const page = new Page(origin);
+  await (await page.open(what)).close(false);
+  const throwing = new Disk({
+    unavailable: null, clock: origin.clock, root: () => origin.agent().root(),
+    start: () => {
+      throw new DOMException("not allowed", "SecurityError");
+    },
+  });
+  const { store, why } = await openStore(what.info, "auto", throwing, new MemoryBudget(8 * mib));
+  assert.ok(store instanceof MemoryStore);
+  assert.equal(why, null);
+  await assert.rejects(openStore(what.info, "disk", throwing, new MemoryBudget(8 * mib)), reason("unavailable", /not allowed/));
+  const full = await openStore(what.info, "auto", throwing, new MemoryBudget(0));
+  assert.match(String(full.why), /kept in memory: .*not allowed/);
+
+  // Storage that is off holds nothing, and is no reason to fail.
+  origin.closed = true;
+  const off = await openStore(what.info, "auto", page.disk, new MemoryBudget(8 * mib));
+  assert.ok(off.store instanceof MemoryStore);
+  assert.equal(off.why, null);
 });
 
 test("openStore: what has to be in memory is not bounded, and bounds what need not be there", async () => {

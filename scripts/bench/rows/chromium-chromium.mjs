@@ -3,7 +3,7 @@
 
 import { startMediator } from "../../../peer/browser/e2e/harness.mjs";
 import { get, leave, open, rateOf, seed, startContexts, startSite, startVisitor, verify } from "../pages.mjs";
-import { bySize, pageEnd, pageMessages } from "../raw.mjs";
+import { inTurn, pageEnd, pageMessages } from "../raw.mjs";
 import * as webtorrent from "../webtorrent.mjs";
 
 export async function round(bench) {
@@ -12,20 +12,19 @@ export async function round(bench) {
   const [from, to] = [await open(await startVisitor(bench), site), await open(await startVisitor(bench), site)];
 
   const mediator = await startMediator(bench.stage);
-  const transfer = async () => get(to, await seed(from, file, mediator), mediator);
+  const ours = async () => {
+    const timeline = await get(to, await seed(from, file, mediator), mediator);
+    await verify(to, () => window.content.done, file);
+    await Promise.all([leave(to), leave(from)]);
+    return rateOf(file, timeline);
+  };
 
   // Once before it counts, as the raw channel runs several times: so nobody waits for the compiler.
-  await transfer();
-  await Promise.all([leave(to), leave(from)]);
-
-  const raw = await bySize(file.bytes, pageMessages, (size) => pageEnd(from, size), (size) => pageEnd(to, size));
-
-  const timeline = await transfer();
-  await verify(to, () => window.content.done, file);
-  const ours = rateOf(file, timeline);
-  bench.report("chromium-chromium", { ours, yardstick: raw, details: { timeline } });
+  await ours();
+  const sample = await inTurn(file.bytes, pageMessages, { sender: (size) => pageEnd(from, size), receiver: (size) => pageEnd(to, size), ours });
+  bench.report("chromium-chromium", sample);
   await Promise.all([from.close(), to.close()]);
 
   const other = await webtorrent.transfer(bench, ...(await startContexts(bench)), file);
-  bench.report("webtorrent", { ours, yardstick: other.rate, details: other.details });
+  bench.report("webtorrent", { ours: sample.ours, yardstick: other.rate, details: other.details });
 }

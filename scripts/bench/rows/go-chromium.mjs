@@ -3,7 +3,7 @@
 import { startMediator } from "../../../peer/browser/e2e/harness.mjs";
 import { seed } from "../children.mjs";
 import { get, leave, open, rateOf, startSite, startVisitor, verify } from "../pages.mjs";
-import { bySize, pageEnd, pionMessages, processEnd } from "../raw.mjs";
+import { inTurn, pageEnd, pionMessages, processEnd } from "../raw.mjs";
 
 export async function round(bench) {
   const file = await bench.file(bench.size(100, 16));
@@ -11,12 +11,14 @@ export async function round(bench) {
 
   const mediator = await startMediator(bench.stage);
   const { link } = await seed(bench, file, mediator);
-  await get(page, link, mediator); // once before it counts: so nobody waits for the compiler
-  await leave(page);
+  const ours = async () => {
+    const timeline = await get(page, link, mediator);
+    await verify(page, () => window.content.done, file);
+    await leave(page);
+    return rateOf(file, timeline);
+  };
 
-  const raw = await bySize(file.bytes, pionMessages, (size) => processEnd(bench, "send", size), (size) => pageEnd(page, size));
-
-  const timeline = await get(page, link, mediator);
-  await verify(page, () => window.content.done, file);
-  bench.report("go-chromium", { ours: rateOf(file, timeline), yardstick: raw, details: { timeline } });
+  await ours(); // once before it counts: so nobody waits for the compiler
+  const sender = (size) => processEnd(bench, "send", size);
+  bench.report("go-chromium", await inTurn(file.bytes, pionMessages, { sender, receiver: (size) => pageEnd(page, size), ours }));
 }

@@ -23,13 +23,13 @@ async function go(bench) {
   return { ours, yardstick: ours / ratio };
 }
 
-/** It prints { chromium: { webcrypto, sum, ratio } } on one line, the rates in MB/s. */
+/** It prints { chromium: { webcrypto, sum, ratio, read, digest, bound } } on one line, the rates in MB/s. */
 async function chromium(bench) {
   const rounds = bench.quick ? 2 : 7;
   const child = new Child(bench.stage, "hash.bench.mjs", process.execPath, [
     "peer/browser/e2e/hash.bench.mjs", "--json", "--rounds", String(rounds), "chromium",
   ]);
   const { match } = await child.line(/^\{.*\}$/);
-  const { sum, ratio } = JSON.parse(match[0]).chromium;
-  return { ours: sum, yardstick: sum / ratio };
+  const { sum, ratio, read, digest, bound } = JSON.parse(match[0]).chromium;
+  return { ours: sum, yardstick: sum / ratio, details: { read, digest, bound } };
 }

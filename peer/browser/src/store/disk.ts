@@ -1,10 +1,11 @@
 import type { Bytes } from "../bytes.ts";
 import { type Cancel, type Clock, pageClock } from "../clock.ts";
-import { encodeInfo, type Geometry, geometryOf, type Hash, type Info, parseInfo, splitHashes } from "../content.ts";
+import { encodeInfo, type FullHash, type Geometry, geometryOf, type Hash, type Info, parseInfo, splitHashes } from "../content.ts";
 import { Bits } from "../wire.ts";
 import { startWorker } from "../worker.ts";
 import { BlobStore } from "./blob.ts";
 import { StoreError } from "./error.ts";
+import { type Folder, home } from "./files.ts";
 import type { Calls, CallType, Reply, Request } from "./messages.ts";
 import type { Store } from "./store.ts";
 
@@ -29,6 +30,8 @@ export interface DiskSeams {
   readonly unavailable: string | null;
   /** Starts the worker; may throw. */
   start(): WorkerLike;
+  /** The folder of the origin. */
+  root(): Promise<Folder>;
   readonly clock: Clock;
 }
 
@@ -44,7 +47,8 @@ const settleInterval = 250;
 /** The disk of this page. */
 export function pageDisk(): Disk {
   const start = (): WorkerLike => startWorker(P2PCDN_STORE_WORKER as string, "p2pcdn store");
-  return new Disk({ unavailable: whyNot(), start, clock: pageClock });
+  const root = async (): Promise<Folder> => (await navigator.storage.getDirectory()) as unknown as Folder;
+  return new Disk({ unavailable: whyNot(), start, root, clock: pageClock });
 }
 
 function whyNot(): string | null {
@@ -72,6 +76,21 @@ export class Disk {
   /** Why there is no disk here, in words for people; null as far as it is known before one is opened. */
   get unavailable(): string | null {
     return this.#seams.unavailable;
+  }
+
+  /**
+   * Whether an earlier visit left a folder of the content, or another page is filling one. It is looked for from the
+   * page itself, so that no worker is started where there is none. What is in it, open finds out.
+   */
+  async keeps(hash: FullHash): Promise<boolean> {
+    if (this.unavailable !== null) return false;
+    try {
+      const all = await (await this.#seams.root()).getDirectoryHandle(home);
+      await all.getDirectoryHandle(hash);
+      return true;
+    } catch {
+      return false; // it is not there, or the browser opens no storage, which is told to those who need it
+    }
   }
 
   /**

@@ -7,6 +7,9 @@
 import type { Bytes } from "../bytes.ts";
 import type { Cancel, Clock } from "../clock.ts";
 
+/** The folder of all contents, in that of the origin. */
+export const home = "p2pcdn";
+
 /** A FileSystemSyncAccessHandle: exclusive, and in a worker alone. */
 export interface SyncFile {
   read(buffer: Bytes, options: { at: number }): number;

@@ -6,8 +6,9 @@ import { MemoryStore } from "./memory.ts";
 import type { Store } from "./store.ts";
 
 /**
- * Where a content is kept: "memory", "disk", or "auto": memory where it fits the client's {@link MemoryBudget}, beside
- * the others that are kept there, else on the disk where there is one, else in memory.
+ * Where a content is kept: "memory", "disk", or "auto": on the disk where an earlier visit left some of it, else in memory
+ * where it fits the client's {@link MemoryBudget}, beside the others that are kept there, else on the disk where there is
+ * one, else in memory.
  */
 export type Storage = "auto" | "memory" | "disk";
 
@@ -28,10 +29,13 @@ export interface Opened {
  * budget bounds. It counts until it is closed, or complete: it is a Blob then, and the browser keeps it where it likes.
  */
 export async function openStore(info: Info, storage: Storage, disk: Disk, budget: MemoryBudget): Promise<Opened> {
-  if (storage === "memory" || (storage === "auto" && budget.fits(info.totalLength))) return inMemory(info, budget, null);
+  const begun = storage === "auto" && (await disk.keeps(info.fullHash));
+  const fits = (): boolean => storage === "auto" && budget.fits(info.totalLength); // now: others may have come meanwhile
+  if (storage === "memory" || (!begun && fits())) return inMemory(info, budget, null);
   try {
     return { ...(await disk.open(info)), why: null };
   } catch (error) {
+    if (fits()) return inMemory(info, budget, null); // what an earlier visit left is lost, and fetched anew
     const { reason, message } = error as StoreError;
     if (storage === "disk" || reason === "quota") throw error;
     return inMemory(info, budget, `the content is kept in memory: ${message}`);

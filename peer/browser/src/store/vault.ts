@@ -25,12 +25,9 @@ import { utf8 } from "../bytes.ts";
 import { encodeInfo, geometryOf, type Info, parseInfo } from "../content.ts";
 import { Bits } from "../wire.ts";
 import { StoreError, storeError } from "./error.ts";
-import { type Drive, fileOf, type Folder, type Hold, hold, ifThere, type SyncFile, writeAt, writeFile } from "./files.ts";
+import { type Drive, fileOf, type Folder, type Hold, hold, home, ifThere, type SyncFile, writeAt, writeFile } from "./files.ts";
 
 const mib = 1 << 20;
-
-/** The folder of all contents. */
-const home = "p2pcdn";
 
 /** The folders that one full hash may have at a time: as many pages can download it, each for itself, or as many links may differ. */
 const maxCopies = 4;
