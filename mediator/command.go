@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +32,12 @@ distributed hash table, so there is no centre. Anyone may run one.
              do not answer are tried again until they do.
 
 Flags may stand anywhere. The environment sets any of them: --data-dir is
-P2PCDN_DATA_DIR, and so on; a flag on the command line wins.`
+P2PCDN_DATA_DIR, and so on (several values with spaces between them); a flag on
+the command line wins.
+
+Signals: SIGTERM and Ctrl-C end it within five seconds, its peers are told and
+its records withdrawn; SIGHUP has its lists read again. Exit codes: 0 it was
+ended, 1 it could not start or serve, 2 wrong usage.`
 
 const examples = `  mediator 8080 4001                                  a network of its own
   mediator 8081 4002 localhost:8080 --data-dir /tmp/two   a second one, on the same machine
@@ -47,11 +54,9 @@ func isUsage(err error) bool {
 }
 
 func newCommand(stdout, stderr io.Writer) *cobra.Command {
-	var (
-		config     = node.Config{Version: options.Version(version)}
-		iceServers []string
-		level      string
-	)
+	s := &settings{config: node.Config{Version: options.Version(version)}}
+	config := &s.config
+	groups := groups(s)
 	command := &cobra.Command{
 		Use:               "mediator <port> <dht-port> [bootstrap ...]",
 		Short:             "Introduce peers to each other",
@@ -62,41 +67,54 @@ func newCommand(stdout, stderr io.Writer) *cobra.Command {
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		Args: func(_ *cobra.Command, args []string) error {
-			return parseArgs(&config, args)
+			return parseArgs(config, args)
 		},
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := options.FromEnvironment(command.Flags(), os.LookupEnv); err != nil {
 				return usageError{err}
 			}
-			var logLevel slog.Level
-			if err := logLevel.UnmarshalText([]byte(level)); err != nil {
-				return usageError{fmt.Errorf("--log-level must be debug, info, warn or error, not %q", level)}
-			}
-			for _, text := range iceServers {
-				server, err := parseICEServer(text)
-				if err != nil {
-					return usageError{err}
-				}
-				config.ICEServers = append(config.ICEServers, server)
-			}
-			if err := config.Validate(); err != nil {
+			if err := s.finish(stderr); err != nil {
 				return usageError{err}
 			}
-			config.Logger = newLogger(stderr, logLevel)
-			return serve(command, config, stdout)
+			return serve(command, *config, stdout)
 		},
 	}
-	flags := command.Flags()
-	flags.StringVar(&config.DataDir, "data-dir", node.DefaultDataDir(), "`directory` that keeps the mediator's key; one mediator each")
-	flags.StringVar(&config.Listen, "listen", "", "IP `address` to listen on (default all)")
-	flags.StringArrayVar(&iceServers, "ice-server", nil, "STUN or TURN `URL` that peers are told to use, as stun:host:port or\nturn:host:port,username,credential; may be repeated")
-	flags.StringVar(&level, "log-level", "info", "what is logged: debug, info, warn or error, as `level`")
-	flags.SortFlags = false
+	for _, g := range groups {
+		command.Flags().AddFlagSet(g.flags)
+	}
+	showGroups(command, groups)
 	command.SetOut(stdout)
 	command.SetErr(stderr)
 	command.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	command.SetVersionTemplate("mediator {{.Version}}\n")
 	return command
+}
+
+// finish reads what the flags hold as text, and checks the whole.
+func (s *settings) finish(stderr io.Writer) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.level)); err != nil {
+		return fmt.Errorf("--log-level must be debug, info, warn or error, not %q", s.level)
+	}
+	if s.format != "auto" && s.format != "text" && s.format != "json" {
+		return fmt.Errorf("--log-format must be auto, text or json, not %q", s.format)
+	}
+	for _, text := range s.iceServers {
+		server, err := parseICEServer(text)
+		if err != nil {
+			return err
+		}
+		s.config.ICEServers = append(s.config.ICEServers, server)
+	}
+	for _, text := range s.proxies {
+		proxy, err := node.ParseProxy(text)
+		if err != nil {
+			return fmt.Errorf("--trust-proxy: %w", err)
+		}
+		s.config.Proxies = append(s.config.Proxies, proxy)
+	}
+	s.config.Logger = newLogger(stderr, level, s.format)
+	return s.config.Validate()
 }
 
 // parseArgs reads the positional arguments.
@@ -137,11 +155,32 @@ func serve(command *cobra.Command, config node.Config, stdout io.Writer) error {
 		return err
 	}
 	describe(stdout, n)
+	defer reloadOnHangup(n, config.Logger)()
 	if err := n.Run(command.Context()); err != nil {
 		return err
 	}
 	fmt.Fprintln(stdout, "stopped: peers were told, records were withdrawn")
 	return nil
+}
+
+// reloadOnHangup has the files read again whenever SIGHUP comes, until it is ended.
+func reloadOnHangup(n *node.Node, logger *slog.Logger) (end func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range hangups {
+			if err := n.Reload(); err != nil {
+				logger.Error("what was read before stays in force", "error", err)
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		<-ended
+	}
 }
 
 // describe says what a volunteer wants to know: where it is, and how others join.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/node"
 )
 
 // command runs the command to its end.
@@ -42,6 +46,13 @@ func TestWrongArguments(t *testing.T) {
 		{"0 0 /ip4/127.0.0.1/tcp/4001", "/p2p/"},
 		{"0 0 --listen localhost", "must be an IP address"},
 		{"0 0 --log-level loud", "--log-level must be"},
+		{"0 0 --log-format xml", "--log-format must be"},
+		{"0 0 --max-connections -1", "it is a number from 0"},
+		{"0 0 --max-connections many", "it is a number from 0"},
+		{"0 0 --handshake-timeout soon", "it is a time as 10s"},
+		{"0 0 --allow-origin site.example", "an origin is as https://site.example"},
+		{"0 0 --trust-proxy somebody", "--trust-proxy: a proxy is an IP address or a network"},
+		{"0 0 --public-url https://mediator.example", "the public URL"},
 		{"0 0 --ice-server http://x", "--ice-server must be"},
 		{"0 0 --ice-server turn:x,user", "--ice-server must be"},
 		{"0 0" + strings.Repeat(" --ice-server stun:x:1", 17), "ICE servers"},
@@ -76,7 +87,9 @@ func TestHelpIsComplete(t *testing.T) {
 		}
 		for _, part := range []string{
 			"mediator <port> <dht-port> [bootstrap ...]", "multiaddr", "P2PCDN_DATA_DIR", "Examples:",
-			"--data-dir", "--listen", "--ice-server", "--log-level", "--version",
+			"--data-dir", "--listen", "--public-url", "--ice-server", "--log-level", "--log-format", "--version", "--admin",
+			"--allow-origin", "--trust-proxy", "--allow-list", "--deny-list", "SIGHUP", "Exit codes",
+			"--max-connections number", "(default 20000)", "--handshake-timeout time", "(default 10s)",
 		} {
 			if !strings.Contains(stdout, part) {
 				t.Errorf("%s does not say %q", flag, part)
@@ -85,6 +98,52 @@ func TestHelpIsComplete(t *testing.T) {
 	}
 	if code, stdout, _ := command(t, "--version"); code != exitOK || !strings.HasPrefix(stdout, "mediator ") || len(stdout) < len("mediator v\n") {
 		t.Errorf("--version gave %d, %q", code, stdout)
+	}
+}
+
+func TestEveryFlagIsInOneGroup(t *testing.T) {
+	command, seen := newCommand(io.Discard, io.Discard), map[string]bool{}
+	for _, g := range groups(new(settings)) {
+		g.flags.VisitAll(func(flag *pflag.Flag) {
+			if seen[flag.Name] || command.Flags().Lookup(flag.Name) == nil {
+				t.Errorf("--%s is in two groups, or no flag of the command", flag.Name)
+			}
+			seen[flag.Name] = true
+			if flag.Usage == "" {
+				t.Errorf("--%s says nothing", flag.Name)
+			}
+		})
+	}
+}
+
+func TestZeroSwitchesALimitOff(t *testing.T) {
+	s := new(settings)
+	for _, g := range groups(s) {
+		g.flags.VisitAll(func(flag *pflag.Flag) {
+			if !strings.HasPrefix(flag.Name, "max-") && flag.Name != "handshake-timeout" {
+				return
+			}
+			before := flag.Value.String()
+			if strings.HasPrefix(before, "0") || strings.HasPrefix(before, "-") {
+				t.Errorf("--%s has no default: %s", flag.Name, before)
+			}
+			if err := flag.Value.Set("0"); err != nil || !strings.HasPrefix(flag.Value.String(), "0") {
+				t.Errorf("--%s 0 gave %s, %v", flag.Name, flag.Value, err)
+			}
+		})
+	}
+	if l := s.config.Limits; l.Connections != node.Off || l.Session.HandshakeTimeout != node.Off || l.Records.Total != node.Off {
+		t.Errorf("got %+v", l)
+	}
+}
+
+func TestLogFormat(t *testing.T) {
+	for format, begins := range map[string]string{"auto": "{", "json": "{", "text": "time="} {
+		var out bytes.Buffer
+		newLogger(&out, slog.LevelInfo, format).Info("hello")
+		if !strings.HasPrefix(out.String(), begins) {
+			t.Errorf("%s: %q", format, out.String())
+		}
 	}
 }
 

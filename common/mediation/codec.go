@@ -97,6 +97,7 @@ func (o *object) errorMessage() Message {
 		message.FullHash = &hash
 	}
 	message.PeerID, message.SenderID = o.peerID("peer_id", optional), o.peerID("sender_id", optional)
+	message.Mediators = o.texts("mediators", optional)
 	return message
 }
 
@@ -308,6 +309,7 @@ func Encode(message Message) []byte {
 		text := strict.Clip(m.Message, MaxText)
 		out.Code, out.Message, out.FullHash = &m.Code, &text, m.FullHash
 		out.PeerID, out.SenderID = optionalID(m.PeerID), optionalID(m.SenderID)
+		out.Mediators = m.Mediators
 	}
 	return strict.Encode(out)
 }

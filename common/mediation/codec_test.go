@@ -52,6 +52,7 @@ func messages(t testing.TB) []mediation.Message {
 		mediation.Finish{FullHash: hash},
 		&mediation.Error{Code: mediation.CodeRateLimited, Message: "slower"},
 		(&mediation.Error{Code: mediation.CodePeerNotFound, Message: "gone", SenderID: sender}).About(hash).With(peer),
+		&mediation.Error{Code: mediation.CodeGoingAway, Message: "elsewhere", Mediators: []string{"ws://a/mediation", "wss://b/mediation"}},
 	}
 }
 

@@ -54,7 +54,8 @@
 //	announced    mediator → peer      full_hash
 //	finish       peer → mediator      full_hash
 //	error        mediator →           code, message, full_hash (optional), peer_id (optional);
-//	                                  between mediators also sender_id: PeerID (optional)
+//	                                  between mediators also sender_id: PeerID (optional);
+//	                                  with going_away: mediators: [WebSocket URL] (optional)
 //
 // Where several things are wrong, the first is told: the size, the form of the
 // text, the type, and then each field in the order above (in a handshake
@@ -90,6 +91,20 @@
 // finish ends both the announce and the interest. A closed connection does the
 // same for all contents of the peer. It is right also where there is nothing to end.
 //
+// # Other mediators
+//
+// A mediator names others to its peers, in established and in the error going_away, so that
+// a peer needs no list that somebody keeps in one place. A peer remembers some dozens of them, the newest
+// first, behind those that it was given itself, which it never forgets. When a connection
+// ends or cannot be made, it goes on to another mediator, with a fresh id, and says there what
+// it announces and asks for; at going_away it does so at once, and does not wait for the
+// close. All peers of a mediator lose it in the same moment: so among those that it was
+// told of each chooses at random, and lets a random time pass, of a second at most, before
+// it connects. Longer waits, which grow, come only when all were tried in vain. A peer stays
+// where it works. Connections between peers go on meanwhile: nothing in them depends on a mediator.
+//
+// A mediator is a stranger, and what it names is followed only as [MayName] allows.
+//
 // # Between mediators
 //
 // The side that opens the stream sends handshake with "replication" and its
@@ -99,8 +114,9 @@
 // further peers messages on the same stream, of seeders that announce later, for
 // as long as the stream lives or until finish. signal carries the receiver in peer_id and the sender in
 // sender_id. A signal that cannot be delivered is answered with error
-// peer_not_found, or overloaded where the receiver has too many waiting, with
-// full_hash, peer_id and sender_id of the signal; other errors are not passed on
+// peer_not_found, or overloaded where the receiver has too many waiting, or rate_limited
+// where its mediator is told too much by this one, with full_hash, peer_id and sender_id of
+// the signal; a get_peers that comes too fast is answered with rate_limited and full_hash; other errors are not passed on
 // to peers. Where several mediators name one peer, signals go to each of them, and
 // peer_not_found counts when the last of them said it: a mediator that names
 // others' peers takes nobody's place.

@@ -47,20 +47,24 @@ const (
 
 // The codes that a mediator gives.
 const (
-	CodeUnexpectedType     ErrorCode = "unexpected_type"     // a message that only a mediator sends
-	CodeHandshakeRequired  ErrorCode = "handshake_required"  // anything before the handshake
-	CodeHandshakeTimeout   ErrorCode = "handshake_timeout"   // no handshake in time; the connection is closed
-	CodeAlreadyEstablished ErrorCode = "already_established" // a second handshake; the first one stands
-	CodePeerIDInUse        ErrorCode = "peer_id_in_use"      // the id is connected; ids are never taken over
-	CodeReplicationRefused ErrorCode = "replication_refused" // "replication" on a WebSocket, or an id that is not the stream's
-	CodePeerNotFound       ErrorCode = "peer_not_found"      // the receiver of a signal is not connected, or not known here
-	CodeSignalToSelf       ErrorCode = "signal_to_self"      // the receiver of a signal is its sender
-	CodeTooManyAnnounces   ErrorCode = "too_many_announces"  // the peer announced as many contents as it may
-	CodeTooManyLookups     ErrorCode = "too_many_lookups"    // the peer waits for as many contents as it may
-	CodeAnnounceFailed     ErrorCode = "announce_failed"     // the DHT did not take the announce; it is tried again
-	CodeRateLimited        ErrorCode = "rate_limited"        // too many messages; this one was dropped
-	CodeTooManyErrors      ErrorCode = "too_many_errors"     // nothing but malformed messages for a while; the connection is closed
-	CodeSlowReader         ErrorCode = "slow_reader"         // the peer does not read what it asked for; the connection is closed
-	CodeGoingAway          ErrorCode = "going_away"          // the mediator shuts down; the connection is closed
-	CodeOverloaded         ErrorCode = "overloaded"          // the mediator, or the receiver of a signal, has no room for this now
+	CodeUnexpectedType     ErrorCode = "unexpected_type"      // a message that only a mediator sends
+	CodeHandshakeRequired  ErrorCode = "handshake_required"   // anything before the handshake
+	CodeHandshakeTimeout   ErrorCode = "handshake_timeout"    // no handshake in time; the connection is closed
+	CodeAlreadyEstablished ErrorCode = "already_established"  // a second handshake; the first one stands
+	CodePeerIDInUse        ErrorCode = "peer_id_in_use"       // the id is connected; ids are never taken over
+	CodeReplicationRefused ErrorCode = "replication_refused"  // "replication" on a WebSocket, or an id that is not the stream's
+	CodePeerNotFound       ErrorCode = "peer_not_found"       // the receiver of a signal is not connected, or not known here
+	CodeSignalToSelf       ErrorCode = "signal_to_self"       // the receiver of a signal is its sender
+	CodeTooManyAnnounces   ErrorCode = "too_many_announces"   // the peer announced as many contents as it may
+	CodeTooManyLookups     ErrorCode = "too_many_lookups"     // the peer waits for as many contents as it may
+	CodeAnnounceFailed     ErrorCode = "announce_failed"      // the DHT did not take the announce; it is tried again
+	CodeRateLimited        ErrorCode = "rate_limited"         // too many messages; this one was dropped
+	CodeTooManyErrors      ErrorCode = "too_many_errors"      // nothing but malformed messages for a while; the connection is closed
+	CodeSlowReader         ErrorCode = "slow_reader"          // the peer does not read what it asked for; the connection is closed
+	CodeTooManyConnections ErrorCode = "too_many_connections" // the peer's address has as many connections as it may; instead of a WebSocket
+	CodeOriginRefused      ErrorCode = "origin_refused"       // pages of this origin may not use the mediator; instead of a WebSocket
+	CodeTooManyContents    ErrorCode = "too_many_contents"    // the mediator holds as many contents as it may
+	CodeContentRefused     ErrorCode = "content_refused"      // the mediator's volunteer does not want to have to do with this content
+	CodeGoingAway          ErrorCode = "going_away"           // the mediator shuts down, and may name others; the connection is closed
+	CodeOverloaded         ErrorCode = "overloaded"           // the mediator, or the receiver of a signal, has no room for this now
 )

@@ -78,6 +78,9 @@ type Error struct {
 	FullHash *content.FullHash // what it is about; may be nil
 	PeerID   ident.PeerID      // whom it is about; may be zero
 	SenderID ident.PeerID      // between mediators: the peer whose signal it answers; may be zero
+
+	// Mediators are WebSocket URLs of others, with CodeGoingAway; may be empty.
+	Mediators []string
 }
 
 // Type returns "handshake".

@@ -37,7 +37,8 @@ type Config struct {
 	// Timing overrides the times of [DefaultTiming] that are not zero.
 	Timing Timing
 
-	limits recordLimits // zero: defaultRecordLimits
+	// Records bounds what is kept for other mediators.
+	Records RecordLimits
 }
 
 // Timing holds the intervals that tests shorten.
@@ -127,8 +128,6 @@ func (c *Config) validate() ([]Bootstrap, error) {
 		// No kept connections: /id is read once per attempt.
 		c.HTTPClient = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
 	}
-	if c.limits == (recordLimits{}) {
-		c.limits = defaultRecordLimits
-	}
+	c.Records = c.Records.withDefaults()
 	return bootstraps, nil
 }

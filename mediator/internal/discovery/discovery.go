@@ -105,7 +105,7 @@ func New(ctx context.Context, config Config) (*Discovery, error) {
 	d := &Discovery{
 		log: config.Logger, timing: config.Timing, http: config.HTTPClient,
 		raw: raw, self: raw.ID(), swarm: raw.Network().(*swarm.Swarm),
-		records: newRecords(raw.ID(), config.limits),
+		records: newRecords(raw.ID(), config.Records),
 		lookups: make(chan struct{}, maxLookups), serving: make(chan struct{}, maxServed),
 		entries: make(map[content.FullHash]*entry),
 	}
@@ -265,17 +265,32 @@ func (d *Discovery) Addrs() []string {
 	return slices.Compact(out)
 }
 
+// Members returns the mediators in the routing table: those that this one knows
+// best, some 200 in a network of thousands.
+func (d *Discovery) Members() []ident.MediatorID {
+	peers := d.dht.RoutingTable().ListPeers()
+	members := make([]ident.MediatorID, 0, len(peers))
+	for _, peer := range peers {
+		if id, err := ident.ParseMediatorID(peer.String()); err == nil {
+			members = append(members, id)
+		}
+	}
+	return members
+}
+
 // Status is a moment of a Discovery, for people.
 type Status struct {
-	Peers     int // mediators in the routing table
-	Announced int // records of this mediator that can be found
-	Pending   int // records that are not stored yet, or not withdrawn everywhere
-	Held      int // records kept for other mediators
+	Peers     int    // mediators in the routing table
+	Announced int    // records of this mediator that can be found
+	Pending   int    // records that are not stored yet, or not withdrawn everywhere
+	Held      int    // records kept for other mediators
+	Refused   uint64 // records of others that there was no room for, ever
 }
 
 // Status returns how things are.
 func (d *Discovery) Status() Status {
-	status := Status{Peers: d.dht.RoutingTable().Size(), Held: d.records.size()}
+	status := Status{Peers: d.dht.RoutingTable().Size()}
+	status.Held, status.Refused = d.records.counts()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.entries {

@@ -464,7 +464,7 @@ func TestAnnouncedAgainWhileAWithdrawalIsPending(t *testing.T) {
 }
 
 func TestFullNodeRefuses(t *testing.T) {
-	full := start(t, func(c *Config) { c.limits = recordLimits{total: 1, perMediator: 1, perHash: 1} })
+	full := start(t, func(c *Config) { c.Records = RecordLimits{Total: 1, PerMediator: 1, PerHash: 1} })
 	owner := start(t, joining(full))
 	settle(t, []*Discovery{full, owner})
 	announce(t, owner, hashOf("1"))
@@ -478,7 +478,7 @@ func TestFullNodeRefuses(t *testing.T) {
 }
 
 func TestFailedAnnounceIsTriedAgain(t *testing.T) {
-	full := start(t, func(c *Config) { c.limits = recordLimits{total: 1, perMediator: 1, perHash: 1} })
+	full := start(t, func(c *Config) { c.Records = RecordLimits{Total: 1, PerMediator: 1, PerHash: 1} })
 	owner := start(t, func(c *Config) {
 		c.Timing.RetryMin = 20 * time.Millisecond
 		joining(full)(c)
@@ -616,6 +616,22 @@ func TestFindStops(t *testing.T) {
 	cancel()
 	if err := nodes[0].Find(ctx, hash, func(ident.MediatorID) bool { return true }); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that is done: %v", err)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	alone := start(t, nil)
+	if got := alone.Members(); len(got) != 0 {
+		t.Errorf("alone it knows %v", got)
+	}
+	nodes := startAll(t, 3)
+	for i, node := range nodes {
+		got := node.Members()
+		for j, other := range nodes {
+			if slices.Contains(got, other.ID()) != (i != j) {
+				t.Errorf("node %d knows %v", i, got)
+			}
+		}
 	}
 }
 

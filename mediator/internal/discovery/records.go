@@ -16,22 +16,31 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"p2pcdn/common/content"
+	"p2pcdn/mediator/internal/limits"
 )
 
-// recordLimits bounds the records that are kept for other mediators. Beyond a
-// limit new records are refused; those that are there stay, and can be renewed.
-type recordLimits struct {
-	total       int
-	perMediator int
-	perHash     int
+// RecordLimits bounds the records that are kept for other mediators. Beyond a
+// limit new records are refused; those that are there stay, and can be renewed. Zero
+// means that of DefaultRecordLimits, [limits.Off] none.
+type RecordLimits struct {
+	Total       int
+	PerMediator int
+	PerHash     int
 }
 
-// defaultRecordLimits: a record takes about 150 bytes, so all of them 30 MB. One
+// DefaultRecordLimits: a record takes about 150 bytes, so all of them 30 MB. One
 // mediator gets a tenth: enough for all that it announces in a network so small
 // that every node holds everything, and it takes ten identities to fill a node.
 // A thousand mediators for one content are more than a lookup can use, and
 // still fit ten times into one DHT message (4 MiB).
-var defaultRecordLimits = recordLimits{total: 200_000, perMediator: 20_000, perHash: 1_000}
+var DefaultRecordLimits = RecordLimits{Total: 200_000, PerMediator: 20_000, PerHash: 1_000}
+
+func (l RecordLimits) withDefaults() RecordLimits {
+	limits.Fill(&l.Total, DefaultRecordLimits.Total)
+	limits.Fill(&l.PerMediator, DefaultRecordLimits.PerMediator)
+	limits.Fill(&l.PerHash, DefaultRecordLimits.PerHash)
+	return l
+}
 
 var (
 	errFull      = errors.New("no room for more records")
@@ -43,17 +52,18 @@ var (
 // Its own goroutine-safety is mu; kad-dht's provider manager caches nothing.
 type records struct {
 	self   peer.ID
-	limits recordLimits
+	limits RecordLimits
 
-	mu     sync.Mutex                                 // guards what follows
-	byHash map[content.FullHash]map[peer.ID]time.Time // when each was stored or renewed
-	held   map[peer.ID]int                            // records per mediator, without our own
-	total  int                                        // sum of held
+	mu      sync.Mutex                                 // guards what follows
+	byHash  map[content.FullHash]map[peer.ID]time.Time // when each was stored or renewed
+	held    map[peer.ID]int                            // records per mediator, without our own
+	total   int                                        // sum of held
+	refused uint64                                     // records that there was no room for, ever
 }
 
-func newRecords(self peer.ID, limits recordLimits) *records {
+func newRecords(self peer.ID, bounds RecordLimits) *records {
 	return &records{
-		self: self, limits: limits,
+		self: self, limits: bounds,
 		byHash: make(map[content.FullHash]map[peer.ID]time.Time), held: make(map[peer.ID]int),
 	}
 }
@@ -66,7 +76,9 @@ func (r *records) put(hash content.FullHash, provider peer.ID, at time.Time) err
 	providers := r.byHash[hash]
 	_, renewed := providers[provider]
 	if !renewed && provider != r.self {
-		if r.total >= r.limits.total || r.held[provider] >= r.limits.perMediator || len(providers) >= r.limits.perHash {
+		if limits.Reached(r.total, r.limits.Total) || limits.Reached(r.held[provider], r.limits.PerMediator) ||
+			limits.Reached(len(providers), r.limits.PerHash) {
+			r.refused++
 			return errFull
 		}
 		r.total++
@@ -119,9 +131,15 @@ func (r *records) collect(before time.Time) {
 
 // size returns how many records are kept for other mediators.
 func (r *records) size() int {
+	held, _ := r.counts()
+	return held
+}
+
+// counts returns how many records of others are kept, and how many were ever refused.
+func (r *records) counts() (held int, refused uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.total
+	return r.total, r.refused
 }
 
 // What follows is the datastore that kad-dht's provider manager wants. Its keys

@@ -25,7 +25,7 @@ func randomID(t *testing.T) peer.ID {
 
 func TestRecordLimits(t *testing.T) {
 	self, a, b, c := randomID(t), randomID(t), randomID(t), randomID(t)
-	r := newRecords(self, recordLimits{total: 4, perMediator: 3, perHash: 2})
+	r := newRecords(self, RecordLimits{Total: 4, PerMediator: 3, PerHash: 2})
 	now := time.Now()
 	put := func(hash string, id peer.ID, want error) {
 		t.Helper()
@@ -65,7 +65,7 @@ func TestRecordLimits(t *testing.T) {
 
 func TestRecordsEnd(t *testing.T) {
 	self, a := randomID(t), randomID(t)
-	r := newRecords(self, defaultRecordLimits)
+	r := newRecords(self, DefaultRecordLimits)
 	now := time.Now()
 	for hash, id := range map[string]peer.ID{"old": a, "new": a, "own": self} {
 		at := now
@@ -89,7 +89,7 @@ func TestRecordsEnd(t *testing.T) {
 func TestRecordsAsDatastore(t *testing.T) {
 	ctx := context.Background()
 	self, a, b := randomID(t), randomID(t), randomID(t)
-	r := newRecords(self, defaultRecordLimits)
+	r := newRecords(self, DefaultRecordLimits)
 	hash, now := hashOf("x"), time.Now()
 	for _, id := range []peer.ID{a, b} {
 		if err := r.Put(ctx, ds.NewKey(recordKey(hash, id)), encodeTime(now)); err != nil {
@@ -139,7 +139,7 @@ func TestRecordsAsDatastore(t *testing.T) {
 
 func TestWhatIsNoRecord(t *testing.T) {
 	ctx := context.Background()
-	r := newRecords(randomID(t), defaultRecordLimits)
+	r := newRecords(randomID(t), DefaultRecordLimits)
 	b32 := base32.RawStdEncoding.EncodeToString
 	id, hash := b32([]byte(randomID(t))), b32(multihashOf(hashOf("x")))
 	good := encodeTime(time.Now())

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,9 +23,13 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/admin"
 	"p2pcdn/mediator/internal/discovery"
+	"p2pcdn/mediator/internal/lists"
+	"p2pcdn/mediator/internal/metrics"
 	"p2pcdn/mediator/internal/relay"
 	"p2pcdn/mediator/internal/router"
 	"p2pcdn/mediator/internal/session"
@@ -46,12 +52,13 @@ type Config struct {
 	Version    string
 	Logger     *slog.Logger
 	Limits     Limits
-}
 
-// Limits are those that tests change. Zero values mean the defaults of the rooms.
-type Limits struct {
-	Session   session.Config
-	Discovery discovery.Timing
+	PublicURL    string         // the WebSocket URL at which peers reach this mediator; "": it is told to nobody
+	AllowOrigins []string       // of pages that may use it, as browsers write them; none: all
+	Proxies      []netip.Prefix // whose X-Forwarded-For is believed
+	AllowList    string         // file of the only contents that it has to do with; "": all
+	DenyList     string         // file of contents that it has nothing to do with
+	Admin        string         // host:port of profiles and metrics for the volunteer alone; "": none
 }
 
 // Validate checks what can be checked without touching anything.
@@ -73,6 +80,16 @@ func (c Config) Validate() error {
 	if c.Listen != "" && net.ParseIP(c.Listen) == nil {
 		return fmt.Errorf("the address to listen on must be an IP address, not %q", c.Listen)
 	}
+	for _, origin := range c.AllowOrigins {
+		if at, err := url.Parse(origin); err != nil || at.Host == "" || origin != at.Scheme+"://"+at.Host {
+			return fmt.Errorf("an origin is as https://site.example or https://site.example:8443, not %q", origin)
+		}
+	}
+	if c.PublicURL != "" {
+		if err := content.CheckMediatorURL(c.PublicURL); err != nil {
+			return fmt.Errorf("the public URL: %w", err)
+		}
+	}
 	established := mediation.Encode(mediation.Established{ICEServers: c.ICEServers})
 	if _, err := mediation.Decode(established); err != nil {
 		return fmt.Errorf("these ICE servers cannot be told to peers: %w", err)
@@ -93,6 +110,11 @@ type Node struct {
 	router    *router.Router
 	server    *wsserver.Server
 	listener  net.Listener
+	admin     *admin.Server // nil: none
+	metrics   *metrics.Metrics
+	lists     *lists.Lists
+	config    Config    // static
+	started   time.Time // static
 	close     sync.Once
 }
 
@@ -102,12 +124,15 @@ func New(ctx context.Context, config Config) (_ *Node, err error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	n := new(Node)
+	n := &Node{config: config, started: time.Now(), metrics: metrics.New()}
 	defer func() {
 		if err != nil {
 			n.Close()
 		}
 	}()
+	if n.lists, err = lists.Read(config.AllowList, config.DenyList); err != nil {
+		return nil, err
+	}
 	key, err := discovery.LoadOrCreateKey(config.DataDir)
 	if err != nil {
 		return nil, err
@@ -119,36 +144,68 @@ func New(ctx context.Context, config Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the HTTP port %d: %w", config.Port, err)
 	}
+	if config.Admin != "" {
+		listener, err := net.Listen("tcp", config.Admin)
+		if err != nil {
+			return nil, fmt.Errorf("opening the admin address %s: %w", config.Admin, err)
+		}
+		n.admin = admin.Serve(listener, n.metrics.Handler(), config.Logger)
+	}
 	var hosts []string
 	if config.Listen != "" {
 		hosts = []string{config.Listen}
 	}
 	n.discovery, err = discovery.New(ctx, discovery.Config{
 		Key: key, ListenPort: config.DHTPort, ListenHosts: hosts, Bootstrap: config.Bootstrap,
-		Logger: config.Logger, Timing: config.Limits.Discovery,
+		Logger: config.Logger, Timing: config.Limits.Discovery, Records: config.Limits.Records,
 	})
 	if err != nil {
 		return nil, err
 	}
 	handler := &handler{ready: make(chan struct{})}
-	n.relay = relay.New(n.discovery.Host(), handler, relay.Config{Logger: config.Logger})
-	n.router = router.New(router.Config{
-		Discovery: n.discovery, Relay: n.relay, Logger: config.Logger,
-		Established: mediation.Established{ICEServers: config.ICEServers},
-	})
+	streams := config.Limits.Relay
+	streams.Logger, streams.Refused = config.Logger, n.metrics.Refused
+	n.relay = relay.New(n.discovery.Host(), handler, streams)
+	rules := config.Limits.Router
+	rules.Discovery, rules.Relay, rules.Logger = n.discovery, n.relay, config.Logger
+	rules.Established, rules.Permits = n.established, n.lists.Permits
+	n.router = router.New(rules)
 	handler.router = n.router
 	close(handler.ready)
 
 	sessions := config.Limits.Session
-	sessions.Logger = config.Logger
+	sessions.Logger, sessions.Observer = config.Logger, n.metrics
 	n.server = wsserver.New(wsserver.Config{
-		Attach: func(s *session.Session) session.Peer { return n.router.Attach(s) },
+		Attach: func(s *session.Session, host string) session.Peer { return n.router.Attach(s, host) },
 		Identity: func() wsserver.Identity {
 			return wsserver.Identity{ID: n.discovery.ID().String(), Addresses: n.discovery.Addrs(), Version: config.Version}
 		},
 		Home: preview.Home(), Preview: preview.FS(), Session: sessions, Logger: config.Logger,
+		Ready: n.ready, Status: func() any { return n.Report() }, Metrics: n.metrics.Handler(),
+		MaxSessions: config.Limits.Connections, MaxPerAddress: config.Limits.PerAddress, MaxMessage: config.Limits.MessageLength,
+		AllowOrigins: config.AllowOrigins, TrustedProxies: config.Proxies,
 	})
+	n.observe(n.metrics)
 	return n, nil
+}
+
+// established is what a peer's handshake is answered with.
+func (n *Node) established(ident.PeerID, string) mediation.Established {
+	return mediation.Established{ICEServers: n.config.ICEServers}
+}
+
+// Reload reads the files again that may have changed: the lists of contents. What is
+// not permitted any more ends. Where a file is wrong, what was read before stays.
+func (n *Node) Reload() error {
+	if err := n.lists.Reload(); err != nil {
+		return err
+	}
+	if n.lists.Any() {
+		allowed, denied := n.lists.Sizes()
+		n.config.Logger.Info("the lists of contents were read", "allowed", allowed, "denied", denied)
+		n.router.Enforce()
+	}
+	return nil
 }
 
 // lock takes the data directory for this process: two mediators with one key
@@ -220,6 +277,9 @@ func (n *Node) Close() {
 			_ = n.discovery.Close() // likewise: what could not be withdrawn it has logged
 		}
 		peers.Wait()
+		if n.admin != nil {
+			n.admin.Close()
+		}
 		if n.listener != nil {
 			_ = n.listener.Close() // the server has closed it if it ever served
 		}
@@ -237,21 +297,6 @@ func (n *Node) ID() ident.MediatorID { return n.discovery.ID() }
 
 // DHTAddrs are the multiaddrs under which other mediators reach this one.
 func (n *Node) DHTAddrs() []string { return n.discovery.Addrs() }
-
-// Status is a moment of a mediator, for people.
-type Status struct {
-	Sessions  int // open WebSockets
-	Peers     int // that have shaken hands
-	Swarms    int // contents that anyone here seeds or waits for
-	Discovery discovery.Status
-	Relay     relay.Status
-}
-
-// Status returns how things are.
-func (n *Node) Status() Status {
-	counts := n.router.Counts()
-	return Status{n.server.Sessions(), counts.Peers, counts.Swarms, n.discovery.Status(), n.relay.Status()}
-}
 
 // DefaultDataDir is where the key is kept if nothing else is said.
 func DefaultDataDir() string {

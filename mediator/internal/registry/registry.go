@@ -309,6 +309,12 @@ func (r *Registry[C]) Subscribers(hash content.FullHash) []ident.MediatorID {
 	return mediators
 }
 
+// Knows reports whether anyone has to do with the content.
+func (r *Registry[C]) Knows(hash content.FullHash) bool { return r.swarms[hash] != nil }
+
+// Contents returns everything that anyone has to do with, in no order.
+func (r *Registry[C]) Contents() []content.FullHash { return slices.Collect(maps.Keys(r.swarms)) }
+
 // Counts is how much a registry holds.
 type Counts struct {
 	Peers  int // connected

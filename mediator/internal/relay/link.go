@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/time/rate"
+
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 )
 
 // link is everything about one other mediator. It exists while anybody uses it.
@@ -18,6 +21,8 @@ type link struct {
 	// last stream brought and before what the next one brings. Relay.mu may be
 	// taken under it, never the other way round.
 	calls sync.Mutex
+
+	allowance *rate.Limiter // what the mediator may still say, on all its streams; goroutine-safe, never changed
 
 	// What follows is guarded by Relay.mu.
 	users     int                  // goroutines with this link
@@ -34,7 +39,10 @@ type link struct {
 func (r *Relay) use(mediator ident.MediatorID) *link {
 	l := r.links[mediator]
 	if l == nil {
-		l = &link{mediator: mediator, streams: make(map[*stream]struct{})}
+		l = &link{
+			mediator: mediator, streams: make(map[*stream]struct{}),
+			allowance: limits.Limiter(r.config.MessagesPerMediator, 0),
+		}
 		r.links[mediator] = l
 	}
 	l.users++

@@ -22,6 +22,7 @@ import (
 
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 )
 
 // Handler is told what happens. Calls about one mediator come one after the
@@ -39,7 +40,7 @@ type Handler interface {
 	MediatorGone(from ident.MediatorID)
 }
 
-// Config bounds a Relay. Zero fields are defaults.
+// Config bounds a Relay. Zero fields are defaults, [limits.Off] is no limit.
 type Config struct {
 	// Logger is told of mediators that misbehave. Nil discards it.
 	Logger *slog.Logger
@@ -56,6 +57,14 @@ type Config struct {
 	// MaxStreamsPerMediator bounds those that one mediator opened. Default 4: it
 	// needs one, and one more while an old connection is not known to be dead.
 	MaxStreamsPerMediator int
+
+	// MessagesPerMediator bounds what one mediator says, in messages a second, of which it
+	// may save up those of [limits.BurstSeconds]. Default 500: signals of 25 introductions
+	// a second, twice over. What comes above that is answered with rate_limited.
+	MessagesPerMediator int
+
+	// Refused counts what is refused, for the metrics. Nil: nobody does.
+	Refused func(mediation.ErrorCode)
 
 	// OpenTimeout bounds dialling and opening a stream. Default 5 s.
 	OpenTimeout time.Duration
@@ -74,27 +83,22 @@ type Config struct {
 	IdleTimeout time.Duration
 }
 
-func (c Config) withDefaults() Config {
+// WithDefaults returns the configuration with no zero value left.
+func (c Config) WithDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	number := func(n *int, normal int) {
-		if *n <= 0 {
-			*n = normal
-		}
+	if c.Refused == nil {
+		c.Refused = func(mediation.ErrorCode) {}
 	}
-	number(&c.QueueLength, 256)
-	number(&c.MaxStreams, 1024)
-	number(&c.MaxStreamsPerMediator, 4)
-	span := func(d *time.Duration, normal time.Duration) {
-		if *d <= 0 {
-			*d = normal
-		}
-	}
-	span(&c.OpenTimeout, 5*time.Second)
-	span(&c.HandshakeTimeout, 10*time.Second)
-	span(&c.MessageTimeout, 10*time.Second)
-	span(&c.IdleTimeout, 10*time.Minute)
+	limits.Fill(&c.QueueLength, 256)
+	limits.Fill(&c.MaxStreams, 1024)
+	limits.Fill(&c.MaxStreamsPerMediator, 4)
+	limits.Fill(&c.MessagesPerMediator, 500)
+	limits.Fill(&c.OpenTimeout, 5*time.Second)
+	limits.Fill(&c.HandshakeTimeout, 10*time.Second)
+	limits.Fill(&c.MessageTimeout, 10*time.Second)
+	limits.Fill(&c.IdleTimeout, 10*time.Minute)
 	return c
 }
 
@@ -130,7 +134,7 @@ type Relay struct {
 // know, or be able to look up, where the mediators are that are sent to; it must
 // outlive the Relay.
 func New(host host.Host, handler Handler, config Config) *Relay {
-	config = config.withDefaults()
+	config = config.WithDefaults()
 	self, err := ident.ParseMediatorID(host.ID().String())
 	if err != nil { // every libp2p id is one
 		panic(err)
@@ -155,10 +159,10 @@ func (r *Relay) Send(to ident.MediatorID, message mediation.Message) {
 		return
 	}
 	_, known := r.links[to]
-	crowded := !known && len(r.links) >= r.config.MaxStreams
+	crowded := !known && limits.Reached(len(r.links), r.config.MaxStreams)
 	l := r.use(to)
 	defer r.release(l)
-	if to == r.self || crowded || len(l.queue) >= r.config.QueueLength {
+	if to == r.self || crowded || limits.Reached(len(l.queue), r.config.QueueLength) {
 		r.giveBack(l, message)
 		return
 	}

@@ -24,6 +24,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 )
 
 func TestMain(m *testing.M) {
@@ -895,5 +896,52 @@ func TestNewStreamAfterAddressIsKnown(t *testing.T) {
 	a.relay.Send(b.id, getPeers(2))
 	if got := number(t, b.events.want(t, "message", a.id)); got != 2 {
 		t.Error(fmt.Errorf("got %d", got))
+	}
+}
+
+func TestMediatorThatSaysTooMuch(t *testing.T) {
+	codes := make(chan mediation.ErrorCode, 100)
+	n := newNode(t, Config{MessagesPerMediator: 1, Refused: func(code mediation.ErrorCode) { codes <- code }})
+	loud, calm := newHost(t), newHost(t)
+	s, quiet := dial(t, n, loud), dial(t, n, calm)
+	s.shakeHands(idOf(loud))
+	quiet.shakeHands(idOf(calm))
+	const said = 3 * limits.BurstSeconds
+	for i := range said {
+		s.send(getPeers(i))
+	}
+	signal := mediation.Signal{FullHash: hash(1), PeerID: ident.PeerID{1}, SenderID: ident.PeerID{2}, SignalData: "x"}
+	s.send(signal)
+	s.send(&mediation.Error{Code: mediation.CodePeerNotFound}) // is not answered, whatever becomes of it
+	quiet.send(getPeers(said))
+
+	refused := 0
+	for {
+		message, failure := s.read()
+		err, is := message.(*mediation.Error)
+		if failure != nil || !is || err.Code != mediation.CodeRateLimited {
+			t.Fatalf("it was answered by %v, %v", message, failure)
+		}
+		if !err.SenderID.IsZero() {
+			if err.FullHash == nil || *err.FullHash != signal.FullHash || err.PeerID != signal.PeerID || err.SenderID != signal.SenderID {
+				t.Errorf("the signal was refused with %+v", err)
+			}
+			break
+		}
+		refused++
+	}
+	taken, others := 0, 0
+	for taken+refused < said || others == 0 {
+		if got := n.events.next(t); got.id == idOf(calm) {
+			others++
+		} else {
+			taken++
+		}
+	}
+	if taken < limits.BurstSeconds || refused == 0 {
+		t.Errorf("%d were taken, %d refused", taken, refused)
+	}
+	if len(codes) < refused+1 {
+		t.Errorf("%d refusals were counted of %d", len(codes), refused+1)
 	}
 }

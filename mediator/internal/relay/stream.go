@@ -16,6 +16,7 @@ import (
 
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 )
 
 // errUnreachable says that no stream with the mediator could be established.
@@ -116,6 +117,7 @@ func (s *stream) wait(wait time.Duration) error {
 // refuse says what is wrong and closes. Close and not Reset, which would
 // overtake the message.
 func (s *stream) refuse(code mediation.ErrorCode, text string) {
+	s.relay.config.Refused(code)
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	_ = s.raw.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
@@ -133,7 +135,7 @@ func (r *Relay) enter(raw network.Stream, limit int) (room, open bool) {
 	if r.closed {
 		return false, false
 	}
-	room = len(r.live) < limit
+	room = !limits.Reached(len(r.live), limit)
 	r.live[raw] = struct{}{} // a refused one too, until it is told
 	return room, true
 }
@@ -202,7 +204,7 @@ func (s *stream) greet() error {
 // accept serves a stream that another mediator opened, in libp2p's goroutine.
 func (r *Relay) accept(raw network.Stream) {
 	mediator, err := ident.ParseMediatorID(raw.Conn().RemotePeer().String())
-	room, open := r.enter(raw, r.config.MaxStreams-r.config.MaxStreams/4)
+	room, open := r.enter(raw, r.config.MaxStreams-max(0, r.config.MaxStreams/4))
 	defer r.exit(raw)
 	if err != nil || !open {
 		_ = raw.Reset()
@@ -217,7 +219,7 @@ func (r *Relay) accept(raw network.Stream) {
 	r.wg.Add(1)
 	defer r.wg.Done()
 	l := r.use(mediator)
-	room = room && l.inbound < r.config.MaxStreamsPerMediator
+	room = room && !limits.Reached(l.inbound, r.config.MaxStreamsPerMediator)
 	l.inbound++
 	r.mu.Unlock()
 	defer func() {
@@ -358,6 +360,12 @@ func (s *stream) serve() {
 			return
 		default:
 			wrong = unexpected(message)
+			if wrong == nil && !s.link.allowance.Allow() {
+				if !s.limit(message) {
+					return
+				}
+				continue
+			}
 		}
 		if wrong == nil {
 			wrongs = 0
@@ -377,11 +385,33 @@ func (s *stream) serve() {
 			s.refuse(mediation.CodeTooManyErrors, "nothing but wrong messages")
 			return
 		}
+		s.relay.config.Refused(wrong.Code)
 		if s.write(wrong) != nil {
 			_ = s.raw.Reset()
 			return
 		}
 	}
+}
+
+// limit answers a message that came too fast, which is dropped; false where the stream broke.
+// What it was about is named, so that whoever waits for an answer need not.
+func (s *stream) limit(message mediation.Message) bool {
+	s.relay.config.Refused(mediation.CodeRateLimited)
+	refusal := &mediation.Error{Code: mediation.CodeRateLimited, Message: "too many messages; this one was dropped"}
+	switch m := message.(type) {
+	case mediation.GetPeers:
+		refusal = refusal.About(m.FullHash)
+	case mediation.Signal:
+		refusal = refusal.About(m.FullHash).With(m.PeerID)
+		refusal.SenderID = m.SenderID
+	default: // an error is never answered, and nobody waits for an answer to the others
+		return true
+	}
+	if s.write(refusal) != nil {
+		_ = s.raw.Reset()
+		return false
+	}
+	return true
 }
 
 // next reads a message. Where nothing was said for IdleTimeout it closes this

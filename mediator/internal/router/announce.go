@@ -7,6 +7,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 )
 
 // The DHT is tried again after a second, then twice as long each time, up to a minute.
@@ -38,7 +39,10 @@ func (a *announce) stopRetry() {
 
 // announce is the peer's message. mu is held.
 func (r *Router) announce(p *Peer, hash content.FullHash) *mediation.Error {
-	if count, seeds := r.registry.Seeds(p.id, hash); !seeds && count >= r.MaxAnnounces {
+	if err := r.admit(hash); err != nil {
+		return err
+	}
+	if count, seeds := r.registry.Seeds(p.id, hash); !seeds && limits.Reached(count, r.MaxAnnounces) {
 		return (&mediation.Error{Code: mediation.CodeTooManyAnnounces, Message: "this connection announces as many contents as it may"}).About(hash)
 	}
 	if news, _ := r.registry.Announce(p.id, hash); news {

@@ -23,11 +23,14 @@ import (
 	"container/list"
 	"context"
 	"log/slog"
+	"math"
+	"slices"
 	"sync"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 	"p2pcdn/mediator/internal/registry"
 )
 
@@ -58,18 +61,31 @@ const (
 	// maxMediators is how many mediators one search asks.
 	maxMediators = 64
 
-	// maxQueue is how many DHT operations may wait for a place before get_peers is
-	// refused: at 32 places and 100 ms each they are a minute's work.
-	maxQueue = 16384
+	// DefaultMaxPending is how many DHT operations may wait for a place before get_peers
+	// is refused: at 32 places and 100 ms each they are a minute's work.
+	DefaultMaxPending = 16384
+
+	// DefaultMaxContents is how many contents there may be that anybody seeds or waits
+	// for here. Each takes about a kilobyte, and a renewal in the DHT every 20 minutes where it is seeded.
+	DefaultMaxContents = 100_000
 )
 
-// Config is what a Router is made of. Zero limits mean the defaults.
+// Config is what a Router is made of. Zero limits mean the defaults, [limits.Off] none.
 type Config struct {
-	Discovery   Discovery
-	Relay       Relay
-	Established mediation.Established // what a handshake is answered with
-	Logger      *slog.Logger
+	Discovery Discovery
+	Relay     Relay
+	Logger    *slog.Logger
 
+	// Established is what the handshake of a peer is answered with that reached the
+	// mediator as host. It is called with the lock held, and must not wait. Nil: nothing.
+	Established func(id ident.PeerID, host string) mediation.Established
+
+	// Permits reports whether the mediator has to do with a content. It is called as
+	// Established is. Nil: with all. What it said may change; see [Router.Enforce].
+	Permits func(content.FullHash) bool
+
+	MaxContents      int // that anybody seeds or waits for
+	MaxPending       int // DHT operations that wait
 	MaxAnnounces     int // contents per peer
 	MaxLookups       int // contents per peer
 	MaxNamed         int // peers per get_peers
@@ -101,19 +117,35 @@ type operation struct {
 	run   func() // called without
 }
 
+// WithDefaults returns the configuration with no limit left that is zero, and no
+// function that is nil.
+func (c Config) WithDefaults() Config {
+	limits.Fill(&c.MaxContents, DefaultMaxContents)
+	limits.Fill(&c.MaxPending, DefaultMaxPending)
+	limits.Fill(&c.MaxAnnounces, DefaultMaxAnnounces)
+	limits.Fill(&c.MaxLookups, DefaultMaxLookups)
+	limits.Fill(&c.MaxNamed, DefaultMaxNamed)
+	limits.Fill(&c.MaxSubscriptions, DefaultMaxSubscriptions)
+	limits.Fill(&c.MaxRoutes, DefaultMaxRoutes)
+	limits.Fill(&c.Concurrency, DefaultConcurrency)
+	if c.MaxNamed < 0 {
+		c.MaxNamed = math.MaxInt
+	}
+	if c.MaxRoutes < 0 {
+		c.MaxRoutes = math.MaxInt
+	}
+	if c.Established == nil {
+		c.Established = func(ident.PeerID, string) mediation.Established { return mediation.Established{} }
+	}
+	if c.Permits == nil {
+		c.Permits = func(content.FullHash) bool { return true }
+	}
+	return c
+}
+
 // New returns a router; Close ends it.
 func New(config Config) *Router {
-	defaults := func(limit *int, value int) {
-		if *limit == 0 {
-			*limit = value
-		}
-	}
-	defaults(&config.MaxAnnounces, DefaultMaxAnnounces)
-	defaults(&config.MaxLookups, DefaultMaxLookups)
-	defaults(&config.MaxNamed, DefaultMaxNamed)
-	defaults(&config.MaxSubscriptions, DefaultMaxSubscriptions)
-	defaults(&config.MaxRoutes, DefaultMaxRoutes)
-	defaults(&config.Concurrency, DefaultConcurrency)
+	config = config.WithDefaults()
 	r := &Router{
 		Config: config, registry: registry.New[Conn](), routes: newRoutes(config.MaxRoutes), queue: list.New(),
 		announces: make(map[content.FullHash]*announce), searches: make(map[content.FullHash]*search),
@@ -139,11 +171,64 @@ func (r *Router) Close() {
 	r.work.Wait()
 }
 
-// Counts returns how much the router holds.
-func (r *Router) Counts() registry.Counts {
+// Status is a moment of a Router, for people.
+type Status struct {
+	Peers     int // that have shaken hands
+	Contents  int // that anyone here, or another mediator, seeds or waits for
+	Announced int // contents whose record can be found in the DHT
+	Searches  int // contents that peers here wait for
+	Pending   int // DHT operations that wait for a place
+	Running   int // DHT operations that run
+}
+
+// Status returns how things are.
+func (r *Router) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.registry.Counts()
+	counts := r.registry.Counts()
+	status := Status{Peers: counts.Peers, Contents: counts.Swarms, Searches: len(r.searches), Pending: r.queue.Len(), Running: r.running}
+	for _, a := range r.announces {
+		if a.stored {
+			status.Announced++
+		}
+	}
+	return status
+}
+
+// Enforce ends what Permits does not permit any more: announces are withdrawn, interests
+// forgotten, and whoever is concerned is told content_refused.
+func (r *Router) Enforce() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, hash := range r.registry.Contents() {
+		if r.closed || r.Permits(hash) {
+			continue
+		}
+		concerned := append(slices.Clone(r.registry.Seeders(hash)), r.registry.Waiters(hash)...)
+		for _, id := range concerned {
+			r.finish(id, hash)
+			r.offer(id, refused(hash))
+		}
+		for _, mediator := range r.registry.Subscribers(hash) {
+			r.registry.Unsubscribe(mediator, hash)
+		}
+	}
+}
+
+func refused(hash content.FullHash) *mediation.Error {
+	return (&mediation.Error{Code: mediation.CodeContentRefused, Message: "this mediator has nothing to do with this content"}).About(hash)
+}
+
+// admit says why there is no place for the content here; nil where there is one, or it
+// has one already. mu is held.
+func (r *Router) admit(hash content.FullHash) *mediation.Error {
+	switch {
+	case !r.Permits(hash):
+		return refused(hash)
+	case !r.registry.Knows(hash) && limits.Reached(r.registry.Counts().Swarms, r.MaxContents):
+		return (&mediation.Error{Code: mediation.CodeTooManyContents, Message: "this mediator holds as many contents as it may; try another one"}).About(hash)
+	}
+	return nil
 }
 
 // enqueue begins an operation, in a goroutine of its own, when there is a place
@@ -152,7 +237,7 @@ func (r *Router) enqueue(o operation) (place *list.Element) {
 	if r.closed {
 		return nil
 	}
-	if r.running == r.Concurrency {
+	if limits.Reached(r.running, r.Concurrency) {
 		return r.queue.PushBack(o)
 	}
 	r.running++
@@ -190,11 +275,15 @@ func (r *Router) next() (o operation, more bool) {
 type Peer struct {
 	router *Router
 	conn   Conn
+	host   string       // by which it reached the mediator
 	id     ident.PeerID // zero before the handshake; written by Receive alone
 }
 
-// Attach makes a place for a new connection. Detach must be called at its end.
-func (r *Router) Attach(conn Conn) *Peer { return &Peer{router: r, conn: conn} }
+// Attach makes a place for a new connection, which came to the mediator as host.
+// Detach must be called at its end.
+func (r *Router) Attach(conn Conn, host string) *Peer {
+	return &Peer{router: r, conn: conn, host: host}
+}
 
 // Established reports whether the handshake was accepted.
 func (p *Peer) Established() bool { return !p.id.IsZero() }
@@ -250,7 +339,7 @@ func (r *Router) handshake(p *Peer, m mediation.Handshake) *mediation.Error {
 		return (&mediation.Error{Code: mediation.CodePeerIDInUse, Message: "this peer id is connected; choose another one"}).With(m.PeerID)
 	}
 	p.id = m.PeerID
-	p.conn.Send(r.Established)
+	p.conn.Send(r.Established(p.id, p.host))
 	return nil
 }
 
@@ -294,6 +383,9 @@ func (r *Router) finish(id ident.PeerID, hash content.FullHash) {
 func (r *Router) signal(p *Peer, m mediation.Signal) *mediation.Error {
 	if m.PeerID == p.id {
 		return (&mediation.Error{Code: mediation.CodeSignalToSelf, Message: "a signal to oneself"}).About(m.FullHash).With(m.PeerID)
+	}
+	if !r.Permits(m.FullHash) {
+		return refused(m.FullHash).With(m.PeerID)
 	}
 	if conn, here := r.registry.Conn(m.PeerID); here {
 		if !conn.Offer(mediation.Signal{FullHash: m.FullHash, PeerID: p.id, SignalData: m.SignalData}) {
@@ -349,7 +441,7 @@ func (r *Router) HandleMediator(from ident.MediatorID, message mediation.Message
 // remoteSignal delivers another mediator's signal, here or not at all. mu is held.
 func (r *Router) remoteSignal(from ident.MediatorID, m mediation.Signal) *mediation.Error {
 	conn, here := r.registry.Conn(m.PeerID)
-	if !here {
+	if !here || !r.Permits(m.FullHash) { // a mediator is told no more than that
 		return peerNotFound(m)
 	}
 	if _, ours := r.registry.Conn(m.SenderID); ours || m.SenderID.IsZero() || !r.routes.learn(m.SenderID, from) {
@@ -369,7 +461,9 @@ func (r *Router) remoteError(from ident.MediatorID, m *mediation.Error) {
 	switch {
 	case here && m.Code == mediation.CodePeerNotFound && m.FullHash != nil:
 		r.unreachable(from, mediation.Signal{FullHash: *m.FullHash, PeerID: m.PeerID, SenderID: m.SenderID})
-	case here && m.Code == mediation.CodeOverloaded && m.FullHash != nil && r.routes.knows(m.PeerID, from):
+	case !here && m.Code == mediation.CodeRateLimited && m.FullHash != nil:
+		r.unanswered(from, *m.FullHash) // a get_peers: it may be asked again
+	case here && (m.Code == mediation.CodeOverloaded || m.Code == mediation.CodeRateLimited) && m.FullHash != nil && r.routes.knows(m.PeerID, from):
 		r.offer(m.SenderID, peerBusy(mediation.Signal{FullHash: *m.FullHash, PeerID: m.PeerID}))
 	default:
 		r.Logger.Debug("another mediator says", "mediator", from.Short(), "code", m.Code, "message", m.Message)

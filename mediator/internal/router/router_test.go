@@ -9,7 +9,6 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
-	"p2pcdn/mediator/internal/registry"
 )
 
 var (
@@ -252,7 +251,7 @@ func TestVanishedPeerCountsAsFinished(t *testing.T) {
 		waiting.expect(peers(1))
 		waiting.peer.Detach()
 		for n := range 2 {
-			if got := w.router(n).Counts(); got != (registry.Counts{}) {
+			if got := w.router(n).Status(); got != (Status{}) {
 				t.Errorf("router %d still holds %+v", n, got)
 			}
 			if r := w.router(n); len(r.searches)+len(r.announces) != 0 {
@@ -281,7 +280,7 @@ func TestMediatorThatNeverAnswersDoesNotHoldTheSearch(t *testing.T) {
 		w.add(7, Config{}).Close() // it takes messages and says nothing, for its searches and its DHT are off
 		silent := w.router(7)
 		w.mu.Lock()
-		w.routers[mediatorID(7)] = &Router{Config: Config{Relay: nowhere{}, MaxSubscriptions: 1, MaxNamed: 1}, registry: silent.registry}
+		w.routers[mediatorID(7)] = &Router{Config: Config{Relay: nowhere{}, MaxSubscriptions: 1, MaxNamed: 1, Permits: func(content.FullHash) bool { return true }}, registry: silent.registry}
 		w.mu.Unlock()
 		leecher := w.person(0, 1)
 		leecher.say(getPeers1)
@@ -431,7 +430,7 @@ func TestHandshake(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, w *world) {
 		first := w.person(0, 1)
 		second := &person{w: w}
-		second.peer = w.router(0).Attach(second)
+		second.peer = w.router(0).Attach(second, "")
 		for _, message := range []mediation.Message{announce1, getPeers1, finish1, signal(1, "x"), mediation.Established{}} {
 			second.say(message)
 			second.refused(mediation.CodeHandshakeRequired)
@@ -460,9 +459,14 @@ func TestHandshake(t *testing.T) {
 func TestEstablishedCarriesWhatItIsToldTo(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, w *world) {
 		established := mediation.Established{ICEServers: []mediation.ICEServer{{URLs: []string{"stun:x"}}}, Mediators: []string{"ws://y"}}
-		w.add(0, Config{Established: established})
+		w.add(0, Config{Established: func(id ident.PeerID, host string) mediation.Established {
+			if id != peerID(1) || host != "mediator.example" {
+				t.Errorf("it was asked for peer %s of %q", id.Short(), host)
+			}
+			return established
+		}})
 		p := &person{w: w}
-		p.peer = w.router(0).Attach(p)
+		p.peer = w.router(0).Attach(p, "mediator.example")
 		p.say(mediation.Handshake{PeerID: peerID(1)})
 		p.expect(established)
 	})
@@ -569,7 +573,7 @@ func TestTooManyLookupsAreRefused(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, w *world) {
 		w.add(0, Config{Concurrency: 1})
 		var last *person
-		for n := range maxQueue/DefaultMaxLookups + 1 {
+		for n := range DefaultMaxPending/DefaultMaxLookups + 1 {
 			last = w.person(0, byte(n+1))
 			for i := range DefaultMaxLookups {
 				last.say(mediation.GetPeers{FullHash: content.FullHash{0: byte(n + 1), 1: byte(i >> 8), 2: byte(i)}})
@@ -593,7 +597,7 @@ func TestFloodOfOneLeavesOthersAlone(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, w *world) {
 		r := w.add(0, Config{Concurrency: 4})
 		flood, other := w.person(0, 1), w.person(0, 2)
-		for n := range 3 * maxQueue {
+		for n := range 3 * DefaultMaxPending {
 			hash := content.FullHash{0: 1, 1: byte(n >> 16), 2: byte(n >> 8), 3: byte(n)}
 			flood.say(mediation.Announce{FullHash: hash})
 			flood.say(mediation.GetPeers{FullHash: hash})

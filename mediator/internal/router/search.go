@@ -10,6 +10,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 )
 
 const (
@@ -81,10 +82,13 @@ func (s *search) stop() {
 
 // getPeers is the peer's message. mu is held.
 func (r *Router) getPeers(p *Peer, hash content.FullHash) *mediation.Error {
-	if count, waits := r.registry.Waits(p.id, hash); !waits && count >= r.MaxLookups {
+	if err := r.admit(hash); err != nil {
+		return err
+	}
+	if count, waits := r.registry.Waits(p.id, hash); !waits && limits.Reached(count, r.MaxLookups) {
 		return (&mediation.Error{Code: mediation.CodeTooManyLookups, Message: "this connection waits for as many contents as it may"}).About(hash)
 	}
-	if r.queue.Len() >= maxQueue {
+	if limits.Reached(r.queue.Len(), r.MaxPending) {
 		return (&mediation.Error{Code: mediation.CodeOverloaded, Message: "too many lookups wait already; ask again later"}).About(hash)
 	}
 	r.registry.Wait(p.id, hash)
@@ -314,9 +318,13 @@ func (r *Router) unanswered(from ident.MediatorID, hash content.FullHash) {
 
 // subscribe answers another mediator's get_peers, and remembers that it waits. mu is held.
 func (r *Router) subscribe(from ident.MediatorID, hash content.FullHash) {
-	if r.registry.Subscriptions(from) < r.MaxSubscriptions {
+	switch refusal := r.admit(hash); {
+	case refusal != nil && refusal.Code == mediation.CodeContentRefused:
+		r.Relay.Send(from, mediation.Peers{FullHash: hash}) // nobody: a mediator is told no more than that
+		return
+	case refusal == nil && !limits.Reached(r.registry.Subscriptions(from), r.MaxSubscriptions):
 		r.registry.Subscribe(from, hash)
-	} else {
+	default:
 		r.Relay.Send(from, (&mediation.Error{Code: mediation.CodeOverloaded, Message: "no room to tell of later seeders"}).About(hash))
 	}
 	seeders := r.registry.Seeders(hash)

@@ -234,7 +234,7 @@ func (p *person) take() []mediation.Message {
 
 func (w *world) person(router int, n byte) *person {
 	p := &person{w: w, id: peerID(n)}
-	p.peer = w.router(router).Attach(p)
+	p.peer = w.router(router).Attach(p, "")
 	p.peer.Receive(mediation.Handshake{PeerID: p.id})
 	if got := p.take(); len(got) != 1 || got[0].Type() != "established" {
 		w.t.Fatalf("a handshake was answered by %v", got)

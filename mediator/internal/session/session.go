@@ -20,9 +20,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 )
 
 // The defaults of Config.
@@ -47,16 +46,32 @@ const (
 	// DefaultMaxErrors is how many malformed messages may come in a row.
 	DefaultMaxErrors = 32
 
-	// DefaultMessages and DefaultBurst bound what a peer says: so many messages a
-	// second, and so many at once. A page that seeds a thousand assets announces
+	// DefaultMessages bounds what a peer says, in messages a second, of which it may
+	// save up those of [limits.BurstSeconds]: a page that seeds a thousand assets announces
 	// them all at its start, and connects to dozens of peers with some ten
 	// signals each.
 	DefaultMessages = 100
-	DefaultBurst    = 2048
+
+	// DefaultLookups bounds get_peers, a second: a page looks for all its
+	// assets at once, and for each again now and then. Each may cost a search of the DHT.
+	DefaultLookups = 25
+
+	// DefaultSignals and DefaultSignalBytes bound signals, a second: the 48 connections
+	// of a page take up to a thousand signals and 400 KiB when all begin at once.
+	DefaultSignals     = 50
+	DefaultSignalBytes = 64 << 10
 )
 
-// Config is what all sessions have in common. Zero values mean the defaults.
+// Observer counts what happens, for the metrics. Its methods may be called
+// together, and do not block.
+type Observer interface {
+	Received(mediation.Message)
+	Refused(mediation.ErrorCode) // an error was sent, or the connection closed, for this
+}
+
+// Config is what all sessions have in common. Zero values mean the defaults, [limits.Off] no limit.
 type Config struct {
+	Observer         Observer // nil: none
 	Logger           *slog.Logger
 	HandshakeTimeout time.Duration
 	PingInterval     time.Duration
@@ -65,34 +80,33 @@ type Config struct {
 	MaxQueued        int // bytes
 	MaxErrors        int // malformed messages in a row
 	Messages         int // a second
-	Burst            int // messages at once
+	Lookups          int // get_peers a second
+	Signals          int // a second
+	SignalBytes      int // of signal_data, a second
 }
 
-func (c Config) withDefaults() Config {
-	for _, d := range []struct {
-		value    *time.Duration
-		fallback time.Duration
-	}{
-		{&c.HandshakeTimeout, DefaultHandshakeTimeout}, {&c.PingInterval, DefaultPingInterval},
-		{&c.PingTimeout, DefaultPingTimeout}, {&c.WriteTimeout, DefaultWriteTimeout},
-	} {
-		if *d.value == 0 {
-			*d.value = d.fallback
-		}
-	}
-	for _, n := range []struct {
-		value    *int
-		fallback int
-	}{
-		{&c.MaxQueued, DefaultMaxQueued}, {&c.MaxErrors, DefaultMaxErrors},
-		{&c.Messages, DefaultMessages}, {&c.Burst, DefaultBurst},
-	} {
-		if *n.value == 0 {
-			*n.value = n.fallback
-		}
+// WithDefaults returns the configuration with no zero value left.
+func (c Config) WithDefaults() Config {
+	limits.Fill(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	limits.Fill(&c.PingInterval, DefaultPingInterval)
+	limits.Fill(&c.PingTimeout, DefaultPingTimeout)
+	limits.Fill(&c.WriteTimeout, DefaultWriteTimeout)
+	limits.Fill(&c.MaxQueued, DefaultMaxQueued)
+	limits.Fill(&c.MaxErrors, DefaultMaxErrors)
+	limits.Fill(&c.Messages, DefaultMessages)
+	limits.Fill(&c.Lookups, DefaultLookups)
+	limits.Fill(&c.Signals, DefaultSignals)
+	limits.Fill(&c.SignalBytes, DefaultSignalBytes)
+	if c.Observer == nil {
+		c.Observer = unobserved{}
 	}
 	return c
 }
+
+type unobserved struct{}
+
+func (unobserved) Received(mediation.Message)  {}
+func (unobserved) Refused(mediation.ErrorCode) {}
 
 // Transport is the WebSocket. Read is called by one goroutine, Write by one at a
 // time; Ping and Close may be called at any time.
@@ -141,7 +155,7 @@ type Session struct {
 
 // New returns a session over an open connection. Run must be called.
 func New(transport Transport, config Config) *Session {
-	return &Session{Config: config.withDefaults(), transport: transport, flushed: make(chan struct{})}
+	return &Session{Config: config.WithDefaults(), transport: transport, flushed: make(chan struct{})}
 }
 
 // Run serves the connection until it ends, for whatever reason, and returns
@@ -154,9 +168,7 @@ func (s *Session) Run(ctx context.Context, attach func(*Session) Peer) {
 	s.mu.Lock()
 	s.armPing(ctx)
 	s.mu.Unlock()
-	handshake := time.AfterFunc(s.HandshakeTimeout, func() {
-		s.End(&mediation.Error{Code: mediation.CodeHandshakeTimeout, Message: "no handshake came in time"})
-	})
+	handshake := s.deadline()
 	defer handshake.Stop()
 
 	peer := attach(s)
@@ -165,9 +177,21 @@ func (s *Session) Run(ctx context.Context, attach func(*Session) Peer) {
 	s.abort("") // it is the peer that ended it, if End was not called
 }
 
+// deadline ends the session where no handshake comes in time.
+func (s *Session) deadline() *time.Timer {
+	if s.HandshakeTimeout < 0 { // there is none: a timer that is over
+		never := time.NewTimer(0)
+		never.Stop()
+		return never
+	}
+	return time.AfterFunc(s.HandshakeTimeout, func() {
+		s.End(&mediation.Error{Code: mediation.CodeHandshakeTimeout, Message: "no handshake came in time"})
+	})
+}
+
 // read hands in messages until the connection ends.
 func (s *Session) read(ctx context.Context, peer Peer, handshake *time.Timer) {
-	allowance := rate.NewLimiter(rate.Limit(s.Messages), s.Burst)
+	allowance := newAllowance(s.Config)
 	for wrong := 0; ; {
 		text, err := s.transport.Read(ctx)
 		var message mediation.Message
@@ -176,10 +200,11 @@ func (s *Session) read(ctx context.Context, peer Peer, handshake *time.Timer) {
 		}
 		var refusal *mediation.Error
 		switch {
-		case err == nil && !allowance.Allow():
+		case err == nil && !allowance.allows(message):
 			s.Send(limited(message))
 		case err == nil:
 			wrong = 0
+			s.Observer.Received(message)
 			established := peer.Established()
 			peer.Receive(message)
 			if !established && peer.Established() {
@@ -193,7 +218,7 @@ func (s *Session) read(ctx context.Context, peer Peer, handshake *time.Timer) {
 		default:
 			s.Logger.Debug("a malformed message", "code", refusal.Code, "error", refusal.Message)
 			s.Send(refusal)
-			if wrong++; wrong == s.MaxErrors {
+			if wrong++; limits.Reached(wrong, s.MaxErrors) {
 				s.End(&mediation.Error{Code: mediation.CodeTooManyErrors, Message: "nothing but malformed messages"})
 				return
 			}
@@ -246,13 +271,14 @@ func (s *Session) armPing(ctx context.Context) {
 // Send queues a message and never blocks. A peer whose queue is full is cut off
 // with slow_reader; after the end, messages are dropped.
 func (s *Session) Send(message mediation.Message) {
-	text := mediation.Encode(message)
+	text := s.encode(message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
-	case s.queued+len(text) > s.MaxQueued:
+	case s.MaxQueued > 0 && s.queued+len(text) > s.MaxQueued:
 		s.Logger.Info("a peer does not read what it asked for, and is cut off", "bytes_waiting", s.queued)
+		s.Observer.Refused(mediation.CodeSlowReader)
 		s.queue = nil
 		s.finish(mediation.CodeSlowReader, 0)
 	default:
@@ -260,17 +286,25 @@ func (s *Session) Send(message mediation.Message) {
 	}
 }
 
+// encode returns the message as text, and counts it where it refuses something.
+func (s *Session) encode(message mediation.Message) []byte {
+	if refusal, is := message.(*mediation.Error); is {
+		s.Observer.Refused(refusal.Code)
+	}
+	return mediation.Encode(message)
+}
+
 // Offer queues a message unless half of the queue is in use already, never
 // blocks, and reports whether it did (or the session has ended, so that nobody is
 // there to care): what strangers want to tell a peer must not have it cut off.
 func (s *Session) Offer(message mediation.Message) (taken bool) {
-	text := mediation.Encode(message)
+	text := s.encode(message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
 		return true
-	case s.queued+len(text) > s.MaxQueued/2:
+	case s.MaxQueued > 0 && s.queued+len(text) > s.MaxQueued/2:
 		return false
 	}
 	s.push(text)
@@ -280,7 +314,7 @@ func (s *Session) Offer(message mediation.Message) (taken bool) {
 // End ends the session, if it has not ended: the peer is told the reason, behind
 // what is queued already. It returns at once; Run returns when it is done.
 func (s *Session) End(reason *mediation.Error) {
-	text := mediation.Encode(reason)
+	text := s.encode(reason)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ended {

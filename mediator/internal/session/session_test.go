@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -309,10 +311,10 @@ func TestStrangersCannotHaveAPeerCutOff(t *testing.T) {
 
 func TestTooManyMessagesAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, Config{Messages: 10, Burst: 5})
+		r := start(t, Config{Messages: 10, Lookups: limits.Off})
 		r.in <- handshake
 		r.expect(t, "established")
-		for range 4 {
+		for range 10*limits.BurstSeconds - 1 {
 			r.in <- getPeers
 			r.expect(t, `"peers"`)
 		}
@@ -334,6 +336,139 @@ func TestTooManyMessagesAreDropped(t *testing.T) {
 		r.expect(t, "rate_limited")
 		r.in <- io.EOF
 		r.over(t, "")
+	})
+}
+
+// counts is an Observer that counts.
+type counts struct {
+	mu       sync.Mutex
+	received map[string]int
+	refused  map[mediation.ErrorCode]int
+}
+
+func newCounts() *counts {
+	return &counts{received: make(map[string]int), refused: make(map[mediation.ErrorCode]int)}
+}
+
+func (c *counts) Received(message mediation.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.received[message.Type()]++
+}
+
+func (c *counts) Refused(code mediation.ErrorCode) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused[code]++
+}
+
+func TestLookupsAndSignalsHaveRatesOfTheirOwn(t *testing.T) {
+	signal := func(bytes int) []byte {
+		return mediation.Encode(mediation.Signal{FullHash: content.FullHash{4}, PeerID: ident.PeerID{5}, SignalData: strings.Repeat("a", bytes)})
+	}
+	for _, c := range []struct {
+		name    string
+		config  Config
+		message []byte
+		burst   int
+		again   time.Duration // after which one more is taken
+	}{
+		{"lookups", Config{Lookups: 2}, getPeers, 2 * limits.BurstSeconds, time.Second / 2},
+		{"signals", Config{Signals: 3}, signal(1), 3 * limits.BurstSeconds, time.Second / 3},
+		{"bytes of signals", Config{SignalBytes: 10_000}, signal(50_000), 10_000 * limits.BurstSeconds / 50_000, 5 * time.Second},
+		{"one signal of the largest size", Config{SignalBytes: 1}, signal(mediation.MaxSignalData), 1, mediation.MaxSignalData * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				observer := newCounts()
+				config := c.config
+				config.Observer, config.HandshakeTimeout = observer, limits.Off
+				r := start(t, config)
+				refused := func() bool {
+					r.in <- c.message
+					synctest.Wait()
+					select {
+					case text := <-r.out:
+						return strings.Contains(text, "rate_limited")
+					default: // the peer of these tests does not answer a signal
+						return false
+					}
+				}
+				for n := range c.burst {
+					if refused() {
+						t.Fatalf("number %d of %d is refused", n, c.burst)
+					}
+				}
+				if !refused() {
+					t.Error("one more is not")
+				}
+				r.in <- handshake // what else the peer says is not concerned
+				r.expect(t, "established")
+				time.Sleep(c.again + time.Millisecond)
+				if refused() {
+					t.Errorf("nor is one taken after %v", c.again)
+				}
+				r.in <- io.EOF
+				r.over(t, "")
+				if observer.refused[mediation.CodeRateLimited] != 1 || observer.received["handshake"] != 1 {
+					t.Errorf("it counted %v refused, %v received", observer.refused, observer.received)
+				}
+			})
+		})
+	}
+}
+
+func TestLimitsThatAreOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, Config{
+			HandshakeTimeout: limits.Off, MaxErrors: limits.Off, Messages: limits.Off,
+			Lookups: limits.Off, Signals: limits.Off, SignalBytes: limits.Off, MaxQueued: limits.Off,
+		})
+		time.Sleep(time.Hour)
+		for range 10 * DefaultMaxErrors {
+			r.in <- []byte("nonsense")
+			r.expect(t, "bad_message")
+		}
+		r.in <- handshake
+		r.expect(t, "established")
+		for range DefaultMessages * limits.BurstSeconds * 2 {
+			r.in <- getPeers
+			r.expect(t, `"peers"`)
+		}
+		for range 2 * DefaultMaxQueued / mediation.MaxSignalData {
+			r.session.Send(mediation.Signal{SignalData: strings.Repeat("a", mediation.MaxSignalData)})
+			if !r.session.Offer(mediation.Signal{}) {
+				t.Error("there is no room")
+			}
+		}
+		r.in <- io.EOF
+		r.over(t, "")
+	})
+}
+
+func TestEveryRefusalIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		observer := newCounts()
+		r := start(t, Config{Observer: observer, MaxErrors: 3})
+		for range 3 {
+			r.in <- []byte(`{"type":"what"}`)
+			r.expect(t, "unknown_type")
+		}
+		r.expect(t, "too_many_errors")
+		r.over(t, mediation.CodeTooManyErrors)
+		slow := start(t, Config{Observer: observer, MaxQueued: 10})
+		slow.session.Send(mediation.Established{})
+		slow.over(t, mediation.CodeSlowReader)
+		late := start(t, Config{Observer: observer})
+		time.Sleep(DefaultHandshakeTimeout)
+		late.expect(t, "handshake_timeout")
+		late.over(t, mediation.CodeHandshakeTimeout)
+		want := map[mediation.ErrorCode]int{
+			mediation.CodeUnknownType: 3, mediation.CodeTooManyErrors: 1, mediation.CodeSlowReader: 1, mediation.CodeHandshakeTimeout: 1,
+		}
+		if !maps.Equal(observer.refused, want) {
+			t.Errorf("it counted %v", observer.refused)
+		}
 	})
 }
 

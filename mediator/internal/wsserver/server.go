@@ -5,10 +5,17 @@
 //	GET /mediation   the WebSocket of package mediation
 //	GET /id          who this mediator is and where its DHT listens: JSON, see [Identity]
 //	GET /healthz     200 "ok" while it serves, 503 once it shuts down
+//	GET /readyz      200 "ready" where peers should be sent here, else 503 and why not
+//	GET /status.json how it is, for programs and for the page at /
+//	GET /metrics     the same for Prometheus, where there are any
 //	GET /preview/…   the preview pages
 //
 // /mediation and /id may be used from pages of any origin: content is delivered to
-// sites that the mediator has never heard of.
+// sites that the mediator has never heard of; unless [Config.AllowOrigins] names those
+// that may use /mediation.
+//
+// Who is not let in gets an HTTP status and, as its body, an error of package
+// mediation: overloaded (503), too_many_connections (429) or origin_refused (403).
 package wsserver
 
 import (
@@ -19,10 +26,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 	"p2pcdn/mediator/internal/session"
 )
 
@@ -31,6 +40,15 @@ const (
 	// each; the worst that each can hold is an unfinished message and a full
 	// queue, 650 KiB.
 	DefaultMaxSessions = 20_000
+
+	// DefaultMaxPerAddress bounds the open WebSockets of one address (IPv6: of one
+	// /64): an office or a carrier's NAT may bring hundreds of visitors behind one.
+	DefaultMaxPerAddress = 256
+
+	// maxVisitors and maxVisitsPerAddress bound the connections that are no WebSockets,
+	// in all and of one address: they are over in seconds, and a browser has six.
+	maxVisitors         = 4096
+	maxVisitsPerAddress = 512
 
 	// headerTimeout bounds how long a client may take to send its request's head, and
 	// maxHeader how large that is: browsers send 1 to 4 KiB.
@@ -54,37 +72,71 @@ type Identity struct {
 
 // Config is what a Server is made of.
 type Config struct {
-	Attach      func(*session.Session) session.Peer // a new peer's place in the router
-	Identity    func() Identity
-	Home        []byte // the page at /
-	Preview     fs.FS  // the pages at /preview/
-	Session     session.Config
-	MaxSessions int // 0: DefaultMaxSessions
-	Logger      *slog.Logger
+	Attach    func(*session.Session, string) session.Peer // a new peer's place in the router; the host by which it reached us
+	Identity  func() Identity
+	Home      []byte          // the page at /
+	Preview   fs.FS           // the pages at /preview/
+	Ready     func() error    // why peers should not be sent here; nil: they should
+	Status    func() any      // what /status.json says
+	Metrics   http.Handler    // at /metrics; nil: none
+	GoingAway func() []string // where peers may go when this mediator ends: WebSocket URLs
+	Session   session.Config
+	Logger    *slog.Logger
+
+	MaxSessions    int            // 0: DefaultMaxSessions
+	MaxPerAddress  int            // WebSockets; 0: DefaultMaxPerAddress
+	MaxMessage     int            // bytes, at most those of the protocol; 0: those
+	AllowOrigins   []string       // of pages that may use /mediation, as browsers write them; none: all
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For says who a client is
+
+	visits int // connections of one address that are no WebSockets; 0: maxVisitsPerAddress
 }
 
 // Server serves until Shutdown. It is an [http.Handler] of its own, for tests.
 type Server struct {
 	Config
-	handler http.Handler
-	http    http.Server
+	handler    http.Handler
+	http       http.Server
+	peers      *door    // WebSockets
+	visitors   *door    // what is no WebSocket (yet)
+	turnedAway sync.Map // net.Conn → struct{}: visitors that were not let in, until they are closed
 
 	mu       sync.Mutex                    // guards everything below
-	sessions map[*session.Session]struct{} // bounded by MaxSessions
+	sessions map[*session.Session]struct{} // bounded by peers
 	closing  bool
 	work     sync.WaitGroup // sessions; added to under mu and before closing
 }
 
 // New returns a server that serves nothing yet; see Serve.
 func New(config Config) *Server {
-	if config.MaxSessions == 0 {
-		config.MaxSessions = DefaultMaxSessions
+	limits.Fill(&config.MaxSessions, DefaultMaxSessions)
+	limits.Fill(&config.MaxPerAddress, DefaultMaxPerAddress)
+	limits.Fill(&config.MaxMessage, mediation.MaxMessageSize)
+	if config.MaxMessage < 0 || config.MaxMessage > mediation.MaxMessageSize {
+		config.MaxMessage = mediation.MaxMessageSize // nobody sends longer ones
 	}
-	s := &Server{Config: config, sessions: make(map[*session.Session]struct{})}
+	config.Session = config.Session.WithDefaults()
+	visitors := maxVisitors
+	limits.Fill(&config.visits, maxVisitsPerAddress)
+	if config.MaxSessions < 0 { // who wants no bound of WebSockets has none on their way, either
+		visitors = limits.Off
+	}
+	if config.MaxPerAddress < 0 {
+		config.visits = limits.Off
+	}
+	s := &Server{
+		Config: config, sessions: make(map[*session.Session]struct{}),
+		peers: newDoor(config.MaxSessions, config.MaxPerAddress), visitors: newDoor(visitors, config.visits),
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.home)
 	mux.HandleFunc("GET /id", s.identity)
 	mux.HandleFunc("GET /healthz", s.health)
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.HandleFunc("GET /status.json", s.status)
+	if config.Metrics != nil {
+		mux.Handle("GET /metrics", config.Metrics)
+	}
 	mux.HandleFunc("GET "+mediation.Path, s.mediation)
 	mux.Handle("GET /preview/", http.StripPrefix("/preview/", fresh(http.FileServerFS(config.Preview))))
 	mux.Handle("GET /preview", http.RedirectHandler("/preview/", http.StatusMovedPermanently))
@@ -95,6 +147,7 @@ func New(config Config) *Server {
 		MaxHeaderBytes:    maxHeader,
 		IdleTimeout:       idleTimeout,
 		WriteTimeout:      writeTimeout,
+		ConnState:         s.connState,
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelDebug),
 	}
 	return s
@@ -169,10 +222,7 @@ func (s *Server) identity(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	s.mu.Lock()
-	closing := s.closing
-	s.mu.Unlock()
-	if closing {
+	if s.isClosing() {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
@@ -180,38 +230,93 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n")) // likewise
 }
 
-// mediation serves one peer for as long as its WebSocket is open.
-func (s *Server) mediation(w http.ResponseWriter, r *http.Request) {
-	if !s.room() {
-		w.Header().Set("Retry-After", "30")
-		http.Error(w, "no room for another peer; try another mediator", http.StatusServiceUnavailable)
+// ready answers whether peers should be sent here: it serves also where they should not.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	err := errors.New("shutting down")
+	if !s.isClosing() {
+		if err = nil; s.Ready != nil {
+			err = s.Ready()
+		}
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	transport, err := accept(w, r)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("ready\n")) // likewise
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	if s.Status == nil {
+		http.NotFound(w, nil)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(s.Status()) // likewise
+}
+
+// mediation takes one peer's connection over, and serves it in a goroutine of its own: the
+// one that the request came on has a stack that grew, and buffers, for as long as it lives.
+func (s *Server) mediation(w http.ResponseWriter, r *http.Request) {
+	if !s.admits(r) {
+		s.refuse(w, http.StatusForbidden, mediation.CodeOriginRefused, "this mediator serves pages of other sites only")
+		return
+	}
+	source := limits.Source(s.client(r))
+	if code := s.peers.enter(source, false); code != "" {
+		s.refuseRoom(w, code)
+		return
+	}
+	transport, err := accept(w, r, s.MaxMessage)
 	if err != nil { // accept has answered
+		s.peers.leave(source)
 		s.Logger.Debug("no WebSocket", "remote", r.RemoteAddr, "error", err)
 		return
 	}
 	peer := session.New(transport, s.Session)
-	if !s.enter(peer) { // somebody took the last place meanwhile
-		transport.Close(mediation.CodeOverloaded)
+	if !s.enter(peer) { // it shuts down
+		s.peers.leave(source)
+		transport.Close(mediation.CodeGoingAway)
 		return
 	}
-	defer s.leave(peer)
-	peer.Run(context.WithoutCancel(r.Context()), s.Attach)
+	host := r.Host
+	go func() {
+		defer s.leave(peer, source)
+		peer.Run(context.Background(), func(p *session.Session) session.Peer { return s.Attach(p, host) })
+	}()
 }
 
-func (s *Server) room() bool {
+// refuseRoom says that there is no room for another connection.
+func (s *Server) refuseRoom(w http.ResponseWriter, code mediation.ErrorCode) {
+	w.Header().Set("Retry-After", "30")
+	if code == mediation.CodeTooManyConnections {
+		s.refuse(w, http.StatusTooManyRequests, code, "this address has as many connections as it may")
+		return
+	}
+	s.refuse(w, http.StatusServiceUnavailable, code, "no room for another peer; try another mediator")
+}
+
+// refuse answers a request with an error of the protocol.
+func (s *Server) refuse(w http.ResponseWriter, status int, code mediation.ErrorCode, message string) {
+	s.Session.Observer.Refused(code)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(mediation.Encode(&mediation.Error{Code: code, Message: message})) // likewise
+}
+
+func (s *Server) isClosing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.closing && len(s.sessions) < s.MaxSessions
+	return s.closing
 }
 
-// enter counts a session in, unless there is no room any more.
+// enter counts a session in, unless the server ends.
 func (s *Server) enter(peer *session.Session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing || len(s.sessions) >= s.MaxSessions {
+	if s.closing {
 		return false
 	}
 	s.sessions[peer] = struct{}{}
@@ -219,7 +324,8 @@ func (s *Server) enter(peer *session.Session) bool {
 	return true
 }
 
-func (s *Server) leave(peer *session.Session) {
+func (s *Server) leave(peer *session.Session, source netip.Prefix) {
+	s.peers.leave(source)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, peer)

@@ -12,7 +12,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -23,6 +26,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
 	"p2pcdn/mediator/internal/session"
 )
 
@@ -54,7 +58,7 @@ func (e *echo) Detach()           {}
 func serve(t *testing.T, change func(*Config)) (*Server, string) {
 	t.Helper()
 	config := Config{
-		Attach:   func(s *session.Session) session.Peer { return &echo{session: s} },
+		Attach:   func(s *session.Session, _ string) session.Peer { return &echo{session: s} },
 		Identity: func() Identity { return Identity{ID: "12D3", Addresses: []string{"/ip4/127.0.0.1/tcp/1/p2p/12D3"}} },
 		Home:     []byte("<p>home</p>"),
 		Preview:  fstest.MapFS{"index.html": {Data: []byte("<p>preview</p>")}, "dist/cdn.mjs": {Data: []byte("export {}")}},
@@ -257,7 +261,9 @@ func TestHandshakeTimeout(t *testing.T) {
 }
 
 func TestPeerThatNeverReadsIsCutOff(t *testing.T) {
-	server, address := serve(t, func(c *Config) { c.Session.MaxQueued = 256 << 10 })
+	server, address := serve(t, func(c *Config) {
+		c.Session.MaxQueued, c.Session.Signals, c.Session.SignalBytes = 256<<10, limits.Off, limits.Off
+	})
 	conn := dial(t, address)
 	write(t, conn, handshake)
 	expect(t, conn, "established")
@@ -361,4 +367,237 @@ func TestNoRoom(t *testing.T) {
 	}
 	write(t, conn, getPeers)
 	expect(t, conn, "peers")
+}
+
+// dialFrom opens a WebSocket with these request headers; the status is 101 where it was accepted.
+func dialFrom(t *testing.T, address string, header http.Header) (status int, refusal mediation.ErrorCode) {
+	t.Helper()
+	conn, response, err := websocket.Dial(t.Context(), "ws://"+address+mediation.Path, &websocket.DialOptions{HTTPHeader: header})
+	if err == nil {
+		t.Cleanup(func() { _ = conn.CloseNow() })
+		return http.StatusSwitchingProtocols, ""
+	}
+	if response == nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(response.Body)
+	message, err := mediation.Decode(body)
+	if err != nil {
+		t.Fatalf("status %d came with %q", response.StatusCode, body)
+	}
+	return response.StatusCode, message.(*mediation.Error).Code
+}
+
+func TestConnectionsOfOneAddress(t *testing.T) {
+	_, address := serve(t, func(c *Config) {
+		c.MaxPerAddress = 2
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	via := func(hops ...string) http.Header { return http.Header{"X-Forwarded-For": hops} }
+	for _, c := range []struct {
+		hops   []string
+		status int
+	}{
+		{[]string{"192.0.2.1"}, http.StatusSwitchingProtocols},
+		{[]string{"203.0.113.9, 192.0.2.1"}, http.StatusSwitchingProtocols}, // what it says itself of where it comes from is nothing
+		{[]string{"203.0.113.10", "192.0.2.1, 127.0.0.2"}, http.StatusTooManyRequests},
+		{[]string{"192.0.2.2"}, http.StatusSwitchingProtocols},
+		{[]string{"2001:db8::1"}, http.StatusSwitchingProtocols},
+		{[]string{"2001:db8::2"}, http.StatusSwitchingProtocols},
+		{[]string{"2001:db8::3"}, http.StatusTooManyRequests},
+		{[]string{"2001:db8:0:1::1"}, http.StatusSwitchingProtocols},
+	} {
+		status, code := dialFrom(t, address, via(c.hops...))
+		if status != c.status || (status == http.StatusTooManyRequests) != (code == mediation.CodeTooManyConnections) {
+			t.Errorf("%v: %d %s instead of %d", c.hops, status, code, c.status)
+		}
+	}
+	// Who is no proxy is who it is, whatever it says.
+	_, address = serve(t, func(c *Config) { c.MaxPerAddress = 1 })
+	if status, _ := dialFrom(t, address, via("192.0.2.1")); status != http.StatusSwitchingProtocols {
+		t.Errorf("the first one got %d", status)
+	}
+	if status, _ := dialFrom(t, address, via("192.0.2.2")); status != http.StatusTooManyRequests {
+		t.Errorf("the second one got %d", status)
+	}
+}
+
+func TestALeftPlaceIsFree(t *testing.T) {
+	_, address := serve(t, func(c *Config) { c.MaxPerAddress, c.MaxSessions = 1, 1 })
+	conn := dial(t, address)
+	if status, code := dialFrom(t, address, nil); status != http.StatusServiceUnavailable || code != mediation.CodeOverloaded {
+		t.Fatalf("the second one got %d %s", status, code)
+	}
+	_ = conn.CloseNow()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		status, _ := dialFrom(t, address, nil)
+		if status == http.StatusSwitchingProtocols {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("long afterwards it gets %d", status)
+		}
+	}
+}
+
+func TestOriginsThatMayConnect(t *testing.T) {
+	_, address := serve(t, func(c *Config) { c.AllowOrigins = []string{"https://site.example"} })
+	for origin, status := range map[string]int{
+		"https://site.example": http.StatusSwitchingProtocols, "HTTPS://SITE.EXAMPLE": http.StatusSwitchingProtocols,
+		"": http.StatusSwitchingProtocols, "https://other.example": http.StatusForbidden,
+		"http://site.example": http.StatusForbidden, "null": http.StatusForbidden, "https://site.example.evil.example": http.StatusForbidden,
+	} {
+		header := http.Header{}
+		if origin != "" {
+			header.Set("Origin", origin)
+		}
+		got, code := dialFrom(t, address, header)
+		if got != status || (got == http.StatusForbidden) != (code == mediation.CodeOriginRefused) {
+			t.Errorf("%q: %d %s instead of %d", origin, got, code, status)
+		}
+	}
+}
+
+func TestShorterMessages(t *testing.T) {
+	_, address := serve(t, func(c *Config) { c.MaxMessage = 1000 })
+	conn := dial(t, address)
+	write(t, conn, handshake)
+	expect(t, conn, "established")
+	write(t, conn, make([]byte, 1001))
+	expect(t, conn, "at most 1000 bytes")
+	closed(t, conn, websocket.StatusMessageTooBig, mediation.CodeMessageTooBig)
+}
+
+func TestVisitorsWithoutARequestAreBounded(t *testing.T) {
+	refused := make(refusals, 100)
+	server, address := serve(t, func(c *Config) { c.Session.Observer, c.visits = refused, 3 })
+	var conns []net.Conn
+	for range 3 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	// They are let in in the order in which they come; the fourth is closed.
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the fourth is not closed: %v", err)
+	}
+	if code := <-refused; code != mediation.CodeTooManyConnections {
+		t.Errorf("it counted as %s", code)
+	}
+	_ = conn.Close()
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		server.visitors.mu.Lock()
+		total, sources := server.visitors.total, len(server.visitors.sources)
+		server.visitors.mu.Unlock()
+		if total == 0 && sources == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are counted of %d sources, and none is there", total, sources)
+		}
+	}
+}
+
+// refusals is an Observer that keeps the codes.
+type refusals chan mediation.ErrorCode
+
+func (refusals) Received(mediation.Message)         {}
+func (r refusals) Refused(code mediation.ErrorCode) { r <- code }
+
+func TestEarlyMessagesAreNotLost(t *testing.T) {
+	_, address := serve(t, nil)
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request := "GET " + mediation.Path + " HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+	frames := []byte(request)
+	for range 20 { // masked with zeros; more than the buffer of a WebSocket holds
+		frames = append(frames, 0x81, 0x80|126, byte(len(handshake)>>8), byte(len(handshake)), 0, 0, 0, 0)
+		frames = append(frames, handshake...)
+	}
+	if _, err := conn.Write(frames); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %v, %v", response, err)
+	}
+	for n := range 20 {
+		frame := make([]byte, 2+len(`{"type":"established"}`))
+		if _, err := io.ReadFull(reader, frame); err != nil || !strings.Contains(string(frame), "established") {
+			t.Fatalf("answer %d is %q, %v", n, frame, err)
+		}
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	var down atomic.Bool
+	_, address := serve(t, func(c *Config) {
+		c.Ready = func() error {
+			if down.Load() {
+				return errors.New("no other mediator is reached")
+			}
+			return nil
+		}
+		c.Status = func() any { return map[string]int{"peers": 3} }
+		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "peers 3") })
+	})
+	get := func(path string) (int, string) {
+		t.Helper()
+		response, err := http.Get("http://" + address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return response.StatusCode, string(body)
+	}
+	for path, want := range map[string]string{"/readyz": "ready\n", "/status.json": "{\"peers\":3}\n", "/metrics": "peers 3"} {
+		if status, body := get(path); status != http.StatusOK || body != want {
+			t.Errorf("%s: %d %q", path, status, body)
+		}
+	}
+	down.Store(true)
+	if status, body := get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "no other mediator") {
+		t.Errorf("not ready: %d %q", status, body)
+	}
+	if status, _ := get("/healthz"); status != http.StatusOK {
+		t.Errorf("/healthz is %d, and it serves", status)
+	}
+}
+
+func TestParseProxy(t *testing.T) {
+	for text, want := range map[string]string{"10.1.2.3/8": "10.0.0.0/8", "::1": "::1/128", "192.0.2.1": "192.0.2.1/32", "proxy": "", "10.0.0.0/33": ""} {
+		got, err := ParseProxy(text)
+		if (err != nil) != (want == "") || want != "" && got.String() != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+}
+
+func FuzzForwardedFor(f *testing.F) {
+	for _, seed := range []string{"", "192.0.2.1", "a, 192.0.2.1,", "10.0.0.1, 2001:db8::1, 10.0.0.2", ",,,"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		s := &Server{Config: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+		request := &http.Request{RemoteAddr: "10.0.0.1:80", Header: http.Header{"X-Forwarded-For": []string{header}}}
+		if !s.client(request).IsValid() {
+			t.Error("it counts for nobody")
+		}
+	})
 }

@@ -4,6 +4,7 @@ package wsserver
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -27,12 +28,13 @@ const (
 
 // transport is a WebSocket as a [session.Transport].
 type transport struct {
-	ws  *websocket.Conn
-	tcp net.Conn // beneath it: the only thing that can be closed at once while a write is stuck
+	ws   *websocket.Conn
+	tcp  net.Conn // beneath it: the only thing that can be closed at once while a write is stuck
+	most int      // bytes of a message
 }
 
 // accept upgrades the request to a WebSocket. Where it fails the client has been answered.
-func accept(w http.ResponseWriter, r *http.Request) (*transport, error) {
+func accept(w http.ResponseWriter, r *http.Request, most int) (*transport, error) {
 	hijacker := &hijacker{ResponseWriter: w}
 	ws, err := websocket.Accept(hijacker, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // pages of every origin may use a mediator
@@ -42,10 +44,19 @@ func accept(w http.ResponseWriter, r *http.Request) (*transport, error) {
 		return nil, err
 	}
 	ws.SetReadLimit(-1) // Read has its own, which lets the peer be told
-	return &transport{ws, hijacker.tcp}, nil
+	return &transport{ws, hijacker.tcp, most}, nil
 }
 
-// hijacker remembers the connection that is taken over.
+const (
+	// readBuffer and writeBuffer are those of a WebSocket, in bytes. net/http's have 4 KiB
+	// each, for as long as the connection lives. What is longer passes them by: reads go
+	// on where they end up, and a write of two parts is rare, since most messages are
+	// shorter than that.
+	readBuffer  = 512
+	writeBuffer = 1 << 10
+)
+
+// hijacker remembers the connection that is taken over, and gives it buffers of its own.
 type hijacker struct {
 	http.ResponseWriter
 	tcp net.Conn
@@ -53,8 +64,15 @@ type hijacker struct {
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	tcp, buffer, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
 	h.tcp = tcp
-	return tcp, buffer, err
+	early := buffer.Reader.Buffered() // of a client that did not wait for the answer
+	ahead, _ := buffer.Reader.Peek(early)
+	reader := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), tcp), max(readBuffer, early))
+	_, _ = reader.Peek(early) // the library takes what is buffered, and goes on with the connection itself
+	return tcp, bufio.NewReadWriter(reader, bufio.NewWriterSize(tcp, writeBuffer)), nil
 }
 
 // Read implements [session.Transport].
@@ -65,12 +83,12 @@ func (t *transport) Read(ctx context.Context) ([]byte, error) {
 	}
 	tooLate := time.AfterFunc(messageTime, func() { _ = t.tcp.Close() })
 	defer tooLate.Stop()
-	text, err := io.ReadAll(io.LimitReader(frame, mediation.MaxMessageSize+1))
+	text, err := io.ReadAll(io.LimitReader(frame, int64(t.most)+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(text) > mediation.MaxMessageSize:
-		return nil, &mediation.Error{Code: mediation.CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes", mediation.MaxMessageSize)}
+	case len(text) > t.most:
+		return nil, &mediation.Error{Code: mediation.CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes", t.most)}
 	case kind != websocket.MessageText:
 		return nil, &mediation.Error{Code: mediation.CodeBadMessage, Message: "a message is a text frame, not a binary one"}
 	}

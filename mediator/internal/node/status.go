@@ -1,0 +1,122 @@
+package node
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"p2pcdn/mediator/internal/discovery"
+	"p2pcdn/mediator/internal/metrics"
+	"p2pcdn/mediator/internal/relay"
+	"p2pcdn/mediator/internal/router"
+)
+
+// Status is a moment of a mediator.
+type Status struct {
+	Connections int // open WebSockets
+	Router      router.Status
+	Discovery   discovery.Status
+	Relay       relay.Status
+}
+
+// Status returns how things are.
+func (n *Node) Status() Status {
+	return Status{n.server.Sessions(), n.router.Status(), n.discovery.Status(), n.relay.Status()}
+}
+
+// Report is what /status.json says: numbers, and nothing about any one peer or content.
+type Report struct {
+	ID            string             `json:"id"`
+	Version       string             `json:"version"`
+	PublicURL     string             `json:"public_url,omitempty"` // where peers reach it, if its volunteer says so
+	UptimeSeconds int64              `json:"uptime_seconds"`
+	Connections   int                `json:"connections"` // open WebSockets
+	Peers         int                `json:"peers"`       // those that have shaken hands
+	Contents      int                `json:"contents"`    // that anyone seeds or waits for
+	Announced     int                `json:"announced"`   // contents that can be found in the DHT through this mediator
+	Searches      int                `json:"searches"`    // contents that peers here wait for
+	Pending       int                `json:"pending"`     // DHT operations that wait
+	Running       int                `json:"running"`     // DHT operations that run
+	Messages      float64            `json:"messages"`    // of peers, since it started
+	Refusals      map[string]float64 `json:"refusals"`    // by error code, since it started
+	DHT           DHTReport          `json:"dht"`
+	Mediators     []MediatorReport   `json:"mediators"` // that it knows, best known first
+	TURN          *TURNReport        `json:"turn,omitempty"`
+}
+
+// DHTReport is this mediator's part in the DHT.
+type DHTReport struct {
+	Mediators int `json:"mediators"` // in the routing table
+	Streams   int `json:"streams"`   // mediation streams to other mediators
+	Records   int `json:"records"`   // kept for others
+	Unstored  int `json:"unstored"`  // own records that are not stored, or not withdrawn, everywhere yet
+}
+
+// MediatorReport is another mediator.
+type MediatorReport struct {
+	ID        string  `json:"id"`
+	PublicURL string  `json:"public_url,omitempty"`
+	Version   string  `json:"version,omitempty"`
+	Peers     int     `json:"peers"`
+	RTT       float64 `json:"rtt_ms,omitempty"`
+}
+
+// TURNReport is what the relay for peers behind strict NATs does.
+type TURNReport struct {
+	Allocations int    `json:"allocations"`
+	Bytes       uint64 `json:"bytes"`
+	Dropped     uint64 `json:"dropped_bytes"`
+}
+
+// Report returns how things are, for programs.
+func (n *Node) Report() Report {
+	status := n.Status()
+	received, refused := n.metrics.Totals()
+	return Report{
+		ID: n.ID().String(), Version: n.config.Version, PublicURL: n.config.PublicURL,
+		UptimeSeconds: int64(time.Since(n.started) / time.Second),
+		Connections:   status.Connections, Peers: status.Router.Peers, Contents: status.Router.Contents,
+		Announced: status.Router.Announced, Searches: status.Router.Searches,
+		Pending: status.Router.Pending, Running: status.Router.Running,
+		Messages: received, Refusals: refused,
+		DHT:       DHTReport{status.Discovery.Peers, status.Relay.Streams, status.Discovery.Held, status.Discovery.Pending},
+		Mediators: []MediatorReport{},
+	}
+}
+
+// ready says why peers should not be sent here: others cannot be found through a
+// mediator that is to join a network, and has not.
+func (n *Node) ready() error {
+	if len(n.config.Bootstrap) > 0 && n.discovery.Status().Peers == 0 {
+		return errors.New("no other mediator is reached yet")
+	}
+	return nil
+}
+
+// observe adds what the rooms hold to the metrics.
+func (n *Node) observe(m *metrics.Metrics) {
+	m.Info("info", "Which mediator this is.", map[string]string{"id": n.ID().String(), "version": n.config.Version})
+	gauges := map[string]struct {
+		help string
+		read func(Status) int
+	}{
+		"connections":        {"Open WebSockets.", func(s Status) int { return s.Connections }},
+		"peers":              {"Peers that have shaken hands.", func(s Status) int { return s.Router.Peers }},
+		"contents":           {"Contents that anyone here, or another mediator, seeds or waits for.", func(s Status) int { return s.Router.Contents }},
+		"announced":          {"Contents whose record can be found in the DHT.", func(s Status) int { return s.Router.Announced }},
+		"searches":           {"Contents that peers here wait for.", func(s Status) int { return s.Router.Searches }},
+		"operations_pending": {"DHT operations that wait for a place.", func(s Status) int { return s.Router.Pending }},
+		"operations_running": {"DHT operations that run.", func(s Status) int { return s.Router.Running }},
+		"dht_mediators":      {"Mediators in the routing table.", func(s Status) int { return s.Discovery.Peers }},
+		"dht_records":        {"Records kept for other mediators.", func(s Status) int { return s.Discovery.Held }},
+		"dht_unstored":       {"Own records that are not stored, or not withdrawn, everywhere yet.", func(s Status) int { return s.Discovery.Pending }},
+		"mediation_streams":  {"Streams to other mediators.", func(s Status) int { return s.Relay.Streams }},
+	}
+	for _, name := range slices.Sorted(maps.Keys(gauges)) {
+		gauge := gauges[name]
+		m.Gauge(name, gauge.help, func() float64 { return float64(gauge.read(n.Status())) })
+	}
+	m.Counter("dht_records_refused_total", "Records of other mediators that there was no room for.",
+		func() float64 { return float64(n.discovery.Status().Refused) })
+}

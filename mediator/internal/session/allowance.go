@@ -1,0 +1,43 @@
+package session
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"p2pcdn/common/mediation"
+	"p2pcdn/mediator/internal/limits"
+)
+
+// allowance is how much a peer may still say. The reader owns it. An idle peer
+// has one limiter: those of what it never says are made when it is said.
+type allowance struct {
+	config                       Config
+	messages                     *rate.Limiter
+	lookups, signals, signalData *rate.Limiter // nil before the first
+}
+
+func newAllowance(config Config) *allowance {
+	return &allowance{config: config, messages: limits.Limiter(config.Messages, 0)}
+}
+
+// allows reports whether the peer may say this now, and counts it then.
+func (a *allowance) allows(message mediation.Message) bool {
+	if !a.messages.Allow() {
+		return false
+	}
+	switch m := message.(type) {
+	case mediation.GetPeers:
+		if a.lookups == nil {
+			a.lookups = limits.Limiter(a.config.Lookups, 0)
+		}
+		return a.lookups.Allow()
+	case mediation.Signal:
+		if a.signals == nil {
+			a.signals = limits.Limiter(a.config.Signals, 0)
+			a.signalData = limits.Limiter(a.config.SignalBytes, mediation.MaxSignalData)
+		}
+		return a.signals.Allow() && a.signalData.AllowN(time.Now(), len(m.SignalData))
+	}
+	return true
+}
