@@ -81,7 +81,7 @@ workers=("--define:P2PCDN_STORE_WORKER=$store_worker" "--define:P2PCDN_HASH_WORK
 bundle preview/dist/cdn.mjs peer/browser/src/index.ts --format=esm
 bundle preview/dist/cdn.js peer/browser/src/index.ts --format=iife --global-name=cdn
 bundle preview/dist/sw.js peer/browser/src/sw.ts --format=iife
-for page in index seeder leecher; do
+for page in home index seeder leecher; do
   bundle "preview/dist/$page.js" "preview/src/$page.ts" --format=esm
 done
 binary bin/mediator ./mediator

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
@@ -113,8 +114,30 @@ func (s *settings) finish(stderr io.Writer) error {
 		}
 		s.config.Proxies = append(s.config.Proxies, proxy)
 	}
+	s.config.TURN.NoSTUN = !s.stun
+	if s.turnAddress != "" {
+		address, err := netip.ParseAddr(s.turnAddress)
+		if err != nil {
+			return fmt.Errorf("--turn-address must be an IPv4 address, not %q", s.turnAddress)
+		}
+		s.config.TURN.PublicIP = address
+	}
 	s.config.Logger = newLogger(stderr, level, s.format)
+	s.config.PublicURL = publicURL(s.config)
 	return s.config.Validate()
+}
+
+// publicURL is what was given, or what follows from the first domain of the certificate,
+// on a port that was chosen.
+func publicURL(config node.Config) string {
+	if config.PublicURL != "" || len(config.ACME.Domains) == 0 || config.Port == 0 {
+		return config.PublicURL
+	}
+	host := config.ACME.Domains[0]
+	if config.Port != 443 {
+		host = net.JoinHostPort(host, strconv.Itoa(config.Port))
+	}
+	return "wss://" + host + mediation.Path
 }
 
 // parseArgs reads the positional arguments.
@@ -190,11 +213,12 @@ func describe(w io.Writer, n *node.Node) {
 		host = ip.String()
 	}
 	at := net.JoinHostPort(host, strconv.Itoa(n.Addr().Port))
+	secure := map[bool]string{true: "s"}[n.Secure()]
 	fmt.Fprintf(w, "mediator %s\n", n.ID())
-	fmt.Fprintf(w, "  page       http://%s/\n", at)
-	fmt.Fprintf(w, "  peers      ws://%s%s\n", at, mediation.Path)
+	fmt.Fprintf(w, "  page       http%s://%s/\n", secure, at)
+	fmt.Fprintf(w, "  peers      ws%s://%s%s\n", secure, at, mediation.Path)
 	for i, address := range n.DHTAddrs() {
 		fmt.Fprintf(w, "  %-10s %s\n", [2]string{"mediators", ""}[min(i, 1)], address)
 	}
-	fmt.Fprintf(w, "  join it    mediator <port> <dht-port> http://<this host>:%d\n", n.Addr().Port)
+	fmt.Fprintf(w, "  join it    mediator <port> <dht-port> http%s://<this host>:%d\n", secure, n.Addr().Port)
 }

@@ -52,6 +52,13 @@ func TestWrongArguments(t *testing.T) {
 		{"0 0 --handshake-timeout soon", "it is a time as 10s"},
 		{"0 0 --allow-origin site.example", "an origin is as https://site.example"},
 		{"0 0 --trust-proxy somebody", "--trust-proxy: a proxy is an IP address or a network"},
+		{"0 0 --turn --stun=false", "it cannot be without"},
+		{"0 0 --turn-address somewhere", "--turn-address must be"},
+		{"0 0 --turn-address ::1", "relayed addresses are IPv4"},
+		{"0 0 --tls-cert x", "a certificate and its key are given together"},
+		{"0 0 --tls-cert x --tls-key y --acme-domain a.example", "from files or from a CA"},
+		{"0 0 --acme-domain *.a.example", "name each host"},
+		{"0 0 --acme-domain a.example --acme-directory http://ca.example", "must be an https URL"},
 		{"0 0 --public-url https://mediator.example", "the public URL"},
 		{"0 0 --ice-server http://x", "--ice-server must be"},
 		{"0 0 --ice-server turn:x,user", "--ice-server must be"},
@@ -89,6 +96,8 @@ func TestHelpIsComplete(t *testing.T) {
 			"mediator <port> <dht-port> [bootstrap ...]", "multiaddr", "P2PCDN_DATA_DIR", "Examples:",
 			"--data-dir", "--listen", "--public-url", "--ice-server", "--log-level", "--log-format", "--version", "--admin",
 			"--allow-origin", "--trust-proxy", "--allow-list", "--deny-list", "SIGHUP", "Exit codes",
+			"--stun", "--turn", "--turn-address", "--turn-allow-private", "--turn-lifetime", "--max-relay-rate",
+			"--tls-cert", "--tls-key", "--acme-domain", "--acme-email", "--acme-directory", "--acme-root", "--acme-http",
 			"--max-connections number", "(default 20000)", "--handshake-timeout time", "(default 10s)",
 		} {
 			if !strings.Contains(stdout, part) {

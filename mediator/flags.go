@@ -14,11 +14,13 @@ import (
 
 // settings is what the flags say, before it is checked.
 type settings struct {
-	config     node.Config
-	iceServers []string
-	proxies    []string
-	level      string
-	format     string
+	config      node.Config
+	iceServers  []string
+	proxies     []string
+	stun        bool
+	turnAddress string
+	level       string
+	format      string
 }
 
 // group is some flags under a heading of the help.
@@ -50,6 +52,22 @@ func groups(s *settings) []group {
 			f.StringVar(&c.AllowList, "allow-list", "", "`file` of the only full hashes that it has to do with, one a line; SIGHUP has\nit read again")
 			f.StringVar(&c.DenyList, "deny-list", "", "`file` of full hashes that it has nothing to do with, likewise")
 		}),
+		set("STUN and TURN (for peers behind NATs, on the UDP port of the same number as port)", func(f *pflag.FlagSet) {
+			f.BoolVar(&s.stun, "stun", true, "it tells peers the address from which they come")
+			f.BoolVar(&c.TURN.Relay, "turn", false, "it relays what two peers cannot send each other directly, over UDP, and\nover TCP on the port itself: that is traffic, see the limits")
+			f.StringVar(&s.turnAddress, "turn-address", "", "public IPv4 `address` at which it can be reached from elsewhere, where it is\nbehind a NAT itself (default its own)")
+			f.BoolVar(&c.TURN.AllowPrivate, "turn-allow-private", false, "it relays to private and loopback addresses, too: for a network of your own")
+			f.Var((*timeout)(&l.ICE.CredentialLifetime), "turn-lifetime", "how long what a peer is told lets it relay")
+		}),
+		set("TLS (pages that came by https need wss)", func(f *pflag.FlagSet) {
+			f.StringVar(&c.TLSCert, "tls-cert", "", "PEM `file` of its certificate, read again when it changes and on SIGHUP")
+			f.StringVar(&c.TLSKey, "tls-key", "", "PEM `file` of the key of that")
+			f.StringArrayVar(&c.ACME.Domains, "acme-domain", nil, "host `name` for which it gets a certificate from a CA itself, and renews it;\nthe CA must reach it at port 443 of that name, or see --acme-http; may be\nrepeated")
+			f.StringVar(&c.ACME.Email, "acme-email", "", "`address` to which the CA may write (default nobody)")
+			f.StringVar(&c.ACME.HTTP, "acme-http", "", "`address` (host:port, as :80) for the CA to look at by plain HTTP, at which\neverybody else is sent to https (default none)")
+			f.StringVar(&c.ACME.Directory, "acme-directory", "", "`URL` of another CA (default Let's Encrypt)")
+			f.StringVar(&c.ACME.RootFile, "acme-root", "", "PEM `file` of the roots that the CA's own server is known by\n(default the system's)")
+		}),
 		set("Operation", func(f *pflag.FlagSet) {
 			f.StringVar(&c.Admin, "admin", "", "`address` (host:port) of profiles and metrics for yourself alone, as\nlocalhost:6060 (default none)")
 			f.StringVar(&s.level, "log-level", "info", "what is logged: debug, info, warn or error, as `level`")
@@ -75,6 +93,11 @@ func groups(s *settings) []group {
 			limit(f, &l.Relay.MaxStreamsPerMediator, "max-streams-per-mediator", "streams that one other mediator opens")
 			limit(f, &l.Relay.MessagesPerMediator, "max-mediator-messages", "messages a second of one other mediator; those of 20 s may come at once")
 			limit(f, &l.Router.MaxSubscriptions, "max-mediator-waiting", "contents that one other mediator waits for")
+			limit(f, &l.ICE.PeerRate, "max-relay-rate", "bytes a second relayed for one peer, both ways")
+			limit(f, &l.ICE.TotalRate, "max-relay-total-rate", "bytes a second relayed in all")
+			limit(f, &l.ICE.PeerAllocations, "max-relays-per-peer", "relayed addresses of one peer")
+			limit(f, &l.ICE.TotalAllocations, "max-relays", "relayed addresses in all")
+			limit(f, &l.ICE.Requests, "max-stun-requests", "STUN requests a second of one address (IPv6: of one /64)")
 			limit(f, &l.Records.Total, "max-records", "records of the DHT kept for other mediators")
 			limit(f, &l.Records.PerMediator, "max-records-per-mediator", "of these, records of one mediator")
 			limit(f, &l.Records.PerHash, "max-records-per-content", "of these, records of one content")

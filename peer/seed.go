@@ -161,7 +161,14 @@ func tellLine(w world, e client.Event) {
 	case client.LineUp:
 		fmt.Fprintf(w.stderr, "connected to the mediator %s\n", e.URL)
 	case client.LineDown:
-		fmt.Fprintf(w.stderr, "mediator %s: %v; trying again in %v\n", e.URL, e.Err, e.Retry.Round(100*time.Millisecond))
+		if e.Learnt && e.Failures > 1 {
+			return // one of many that others named: what counts is that some mediator is found
+		}
+		what := "trying again"
+		if e.Next != e.URL {
+			what = "trying another one"
+		}
+		fmt.Fprintf(w.stderr, "mediator %s: %v; %s in %v\n", e.URL, e.Err, what, e.Retry.Round(100*time.Millisecond))
 	case client.Refused:
 		fmt.Fprintf(w.stderr, "the mediator says: %v\n", e.Err)
 	}

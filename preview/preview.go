@@ -28,8 +28,10 @@ var files embed.FS
 //go:embed home.html
 var home []byte
 
-// Home returns the page that says what a mediator is and links the previews. It
-// names them by their addresses on a mediator: /preview/….
+// Home returns the page that says what a mediator is, links the previews, and shows
+// how this mediator is right now: its script, dist/home.js, asks /status.json again
+// and again. Without the script the page lacks that part alone. It names everything
+// by its address on a mediator: /preview/….
 func Home() []byte { return append([]byte(nil), home...) }
 
 // FS returns the pages and all that they load, index.html at the top.
@@ -37,7 +39,7 @@ func FS() fs.FS { return pages(files) }
 
 // built reports whether all scripts are there.
 func built(files fs.FS) bool {
-	for _, script := range []string{"cdn.mjs", "cdn.js", "sw.js", "index.js", "seeder.js", "leecher.js"} {
+	for _, script := range []string{"cdn.mjs", "cdn.js", "sw.js", "home.js", "index.js", "seeder.js", "leecher.js"} {
 		if _, err := fs.Stat(files, "dist/"+script); err != nil {
 			return false
 		}

@@ -39,7 +39,7 @@ func tree(t *testing.T, dist ...string) fs.FS {
 }
 
 func TestPagesSayThatTheyAreNotBuilt(t *testing.T) {
-	for _, dist := range [][]string{{"placeholder.txt"}, {"placeholder.txt", "cdn.mjs", "cdn.js", "sw.js", "index.js", "seeder.js"}} {
+	for _, dist := range [][]string{{"placeholder.txt"}, {"placeholder.txt", "cdn.mjs", "cdn.js", "sw.js", "home.js", "index.js", "seeder.js"}, {"placeholder.txt", "cdn.mjs", "cdn.js", "sw.js", "index.js", "seeder.js", "leecher.js"}} {
 		files := pages(tree(t, dist...))
 		for _, path := range []string{"/", "/seeder_preview.html", "/leecher_preview.html"} {
 			if text := page(t, files, path); !strings.Contains(text, "<title>The preview pages are not built") {
@@ -52,7 +52,7 @@ func TestPagesSayThatTheyAreNotBuilt(t *testing.T) {
 
 // The ids are a contract: programs drive the pages by them.
 func TestPagesHaveTheirElements(t *testing.T) {
-	files := pages(tree(t, "cdn.mjs", "cdn.js", "sw.js", "index.js", "seeder.js", "leecher.js"))
+	files := pages(tree(t, "cdn.mjs", "cdn.js", "sw.js", "home.js", "index.js", "seeder.js", "leecher.js"))
 	for path, ids := range map[string][]string{
 		"/seeder_preview.html":  {"file-input", "share-link", "info-dictionary", "status"},
 		"/leecher_preview.html": {"info-dictionary", "start", "progress", "save", "status"},
@@ -96,8 +96,31 @@ func TestPagesAreStrict(t *testing.T) {
 	}
 }
 
+// What the mediator's own page may load and ask is the mediator's alone, and
+// without its script it does not promise what it cannot show.
+func TestHomeIsLive(t *testing.T) {
+	text := string(Home())
+	for _, part := range []string{
+		`content="default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"`,
+		`<script type="module" src="/preview/dist/home.js"></script>`,
+		`<section class="card" id="live" aria-labelledby="live-title" data-state="loading" hidden>`,
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the home page has no %s", part)
+		}
+	}
+	for _, id := range []string{
+		"live", "live-state", "live-words", "network-picture", "live-peers", "live-messages", "live-refusals",
+		"live-contents", "live-searches", "live-records", "live-mediators", "mediator-rows",
+	} {
+		if n := strings.Count(text, `id="`+id+`"`); n != 1 {
+			t.Errorf("the home page has %d elements with the id %s", n, id)
+		}
+	}
+}
+
 func TestHomeLinksThePages(t *testing.T) {
-	for _, address := range []string{"/preview/", "/preview/seeder_preview.html", "/preview/leecher_preview.html", "/id", "/healthz"} {
+	for _, address := range []string{"/preview/", "/preview/seeder_preview.html", "/preview/leecher_preview.html", "/id", "/healthz", "/status.json"} {
 		if !strings.Contains(string(Home()), `href="`+address+`"`) {
 			t.Errorf("the home page does not link %s", address)
 		}

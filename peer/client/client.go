@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -35,6 +36,10 @@ const (
 	// tickEach is how often the engine looks at the time, but for what a swarm waits for: a tenth
 	// of the shortest of its deadlines.
 	tickEach = 500 * time.Millisecond
+
+	// maxFormer bounds our own earlier ids that are remembered: a mediator that did not notice that
+	// we left names one of them for a minute or so, in which we do not go through more mediators than that.
+	maxFormer = 16
 )
 
 // Client is a peer. Its methods may be called together.
@@ -53,7 +58,8 @@ type Client struct {
 
 	// Owned by run, and by whoever holds after once it has ended:
 
-	self    ident.PeerID // our id, zero before the first line
+	self    ident.PeerID   // our id, zero before the first line
+	former  []ident.PeerID // those that we had, the last is the newest; bounded by maxFormer
 	servers []mediation.ICEServer
 	lineUp  bool
 	shares  map[content.FullHash]*Share // bounded by MaxShares
@@ -184,7 +190,7 @@ func (c *Client) heard(e signaling.Event) {
 		c.connected(e)
 	case signaling.Disconnected:
 		c.lineUp = false
-		c.config.Observe(LineDown{e.URL, e.Err, e.Failures, e.Retry})
+		c.config.Observe(LineDown(e))
 	case signaling.Heard:
 		switch m := e.Message.(type) {
 		case mediation.Peers:
@@ -206,6 +212,9 @@ func (c *Client) heard(e signaling.Event) {
 // connected takes our new id. Whoever was being connected knows us by the old
 // one, to which no signal leads any more.
 func (c *Client) connected(e signaling.Connected) {
+	if c.former = append(c.former, c.self); len(c.former) > maxFormer {
+		c.former = c.former[1:]
+	}
 	c.self, c.servers, c.lineUp = e.PeerID, e.ICEServers, true
 	for _, l := range c.links {
 		if !l.open {
@@ -214,8 +223,9 @@ func (c *Client) connected(e signaling.Connected) {
 	}
 	for _, share := range c.shares {
 		share.mark(PhaseMediator)
-		share.known, share.order = make(map[ident.PeerID]*known), nil // the line asks anew
-		share.announce.at, share.announce.heard = time.Now(), false   // and announces, which this mediator has to confirm
+		maps.DeleteFunc(share.known, func(_ ident.PeerID, k *known) bool { return !k.banned })
+		share.order = nil                                           // the line asks anew; who lied lies here, too
+		share.announce.at, share.announce.heard = time.Now(), false // and announces, which this mediator has to confirm
 	}
 	c.config.Observe(LineUp{e.URL})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ type hub struct {
 	waiting map[content.FullHash]map[*hubLine]bool // guarded by mu: who is told of later seeders
 	finish  []content.FullHash                     // guarded by mu: every finish
 	parted  [2]*hubLine                            // guarded by mu: no signal leads from one to the other
+	dead    bool                                   // guarded by mu: there is no line, until another mediator takes over
 }
 
 func newHub() *hub {
@@ -66,11 +68,49 @@ func (h *hub) rename(l *hubLine) {
 	h.mu.Unlock()
 }
 
+// die takes every line down, as when their mediator dies.
+func (h *hub) die() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dead = true
+	for _, l := range h.lines {
+		if !l.closed {
+			l.events <- signaling.Disconnected{URL: "ws://hub", Err: signaling.ErrLost, Failures: 1, Next: "ws://other"}
+		}
+	}
+}
+
+// takeOver brings every line up again at another mediator, under another id, and says there what is wanted.
+func (h *hub) takeOver() {
+	h.mu.Lock()
+	h.dead = false
+	for _, l := range slices.Clone(h.lines) {
+		if !l.closed {
+			h.lines = append(h.lines, &hubLine{hub: h, id: l.id, closed: true}) // so that ids stay apart
+			l.id = ident.PeerID{byte(len(h.lines))}
+			l.events <- signaling.Connected{URL: "ws://other", PeerID: l.id}
+		}
+	}
+	seeds, waiting := h.seeds, h.waiting
+	h.seeds, h.waiting = make(map[content.FullHash][]*hubLine), make(map[content.FullHash]map[*hubLine]bool)
+	h.mu.Unlock()
+	for hash, lines := range seeds {
+		for _, l := range lines {
+			l.Announce(hash)
+		}
+	}
+	for hash, lines := range waiting {
+		for l := range lines {
+			l.GetPeers(hash)
+		}
+	}
+}
+
 func (l *hubLine) Events() <-chan signaling.Event { return l.events }
 
 // tell is called with hub.mu held.
 func (l *hubLine) tell(m mediation.Message) {
-	if !l.closed {
+	if !l.closed && !l.hub.dead {
 		l.events <- signaling.Heard{Message: m}
 	}
 }
@@ -130,6 +170,9 @@ func (h *hub) forget(hash content.FullHash, l *hubLine) {
 func (l *hubLine) Signal(hash content.FullHash, to ident.PeerID, data string) error {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
+	if l.hub.dead {
+		return signaling.ErrOffline
+	}
 	for _, other := range l.hub.lines {
 		if h := l.hub; (h.parted[0] == l && h.parted[1] == other) || (h.parted[1] == l && h.parted[0] == other) {
 			continue

@@ -124,13 +124,8 @@ type Event interface{ event() }
 // LineUp says that a mediator is connected.
 type LineUp struct{ URL string }
 
-// LineDown says that it is not, and why; see [signaling.Disconnected].
-type LineDown struct {
-	URL      string
-	Err      error
-	Failures int
-	Retry    time.Duration
-}
+// LineDown says that it is not, and why.
+type LineDown signaling.Disconnected
 
 // StateChanged says that a share is in another state.
 type StateChanged struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"p2pcdn/common/content"
+	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
@@ -771,6 +773,93 @@ func TestANewIDBeginsConnectionsAnew(t *testing.T) {
 		seeder.Close()
 		deaf.line.Close()
 	})
+}
+
+// Another mediator may name a peer that lied, and ourselves as who we were: neither is called.
+func TestWhoIsNotCalledAtANewMediator(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		_, source := random(contentLength)
+		line, liar := hub.line(), hub.line()
+		leecher := newPeer(t, Config{Line: line, Connect: connect})
+		share, err := leecher.Get(source.info, newTarget(source.info))
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		leecher.do(func() { share.known[liar.id] = &known{banned: true} })
+		earlier := line.id
+		hub.rename(line)
+		hub.mu.Lock()
+		line.tell(mediation.Peers{FullHash: source.info.FullHash, Peers: []ident.PeerID{liar.id, earlier, line.id}})
+		hub.mu.Unlock()
+		synctest.Wait()
+		if s := share.Status(); s.State != Searching || s.Connecting != 0 {
+			t.Errorf("%v, with %d connections", s.State, s.Connecting)
+		}
+		leecher.Close()
+		liar.Close()
+	})
+}
+
+// The mediator dies, for a while there is none, and then another one takes over: a transfer that runs
+// does not notice, and who comes later finds everybody at the new one.
+func TestATransferSurvivesItsMediator(t *testing.T) {
+	bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+		data, source := random(contentLength)
+		seeder := newPeer(t, Config{Line: hub.line(), Connect: connect, UploadLimit: contentLength / 25})
+		seeded, err := seeder.Seed(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told recorder
+		leecher := newPeer(t, Config{Line: hub.line(), Connect: connect, Observe: told.observe})
+		target := newTarget(source.info)
+		share, err := leecher.Get(source.info, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second) // of the bubble, as all here
+		hub.die()
+		synctest.Wait()
+		before := share.Status()
+		time.Sleep(10 * time.Second)
+		if s := share.Status(); before.State != Downloading || s.Swarm.HaveBytes < before.Swarm.HaveBytes+contentLength/5 {
+			t.Errorf("without a mediator: %v, then %v", before.Swarm, s.Swarm)
+		}
+		hub.takeOver()
+		synctest.Wait()
+		if s := share.Status(); s.State != Downloading || !s.Announced || !seeded.Status().Announced {
+			t.Errorf("at the new one: %+v", s)
+		}
+		await(t, share)
+		if !target.holds(data) {
+			t.Error("another content arrived")
+		}
+		if got := told.states(); !slices.Equal(got, []State{Searching, Connecting, Downloading, Complete}) {
+			t.Errorf("the transfer went %v", got)
+		}
+		late := newPeer(t, Config{Line: hub.line(), Connect: connect})
+		found, err := late.Get(source.info, newTarget(source.info))
+		if err != nil {
+			t.Fatal(err)
+		}
+		await(t, found)
+		for _, c := range []*Client{seeder, leecher, late} {
+			c.Close()
+		}
+	})
+}
+
+// states are those that shares entered, in order.
+func (r *recorder) states() (states []State) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
+		if changed, is := e.(StateChanged); is {
+			states = append(states, changed.State)
+		}
+	}
+	return states
 }
 
 // A connection to a peer that left is not waited for, and a search goes on for ever.

@@ -61,7 +61,7 @@ func (s *Share) lost() {
 // named takes peers that the mediator names.
 func (s *Share) named(peers []ident.PeerID) {
 	for _, id := range peers {
-		if id == s.client.self || s.known[id] != nil {
+		if id == s.client.self || slices.Contains(s.client.former, id) || s.known[id] != nil {
 			continue
 		}
 		if len(s.known) >= maxKnown {

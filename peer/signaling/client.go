@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	mathrand "math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -16,10 +17,19 @@ import (
 )
 
 const (
-	// firstRetry is the longest wait after the first failure: a hiccup is soon over. It
-	// doubles with each failure up to lastRetry, so that a mediator that comes back is not overrun.
+	// hop is the longest wait before another mediator is tried. All peers of one that is lost
+	// come to the others at once: a thousand of them are one a millisecond then, and nobody
+	// misses a mediator for a second.
+	hop = time.Second
+
+	// firstRetry is the longest wait when all mediators were tried in vain: a hiccup is soon over. It
+	// doubles with each such round up to lastRetry, so that a mediator that comes back is not overrun.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
+
+	// goodFor is how long a line must last for the waits to begin anew: as long as the longest, so
+	// that a mediator that breaks all its lines gets no more attempts than one that is down.
+	goodFor = lastRetry
 
 	// maxSignals bounds the signals that wait to be sent: the candidates of all
 	// connections that are set up at once, with room.
@@ -31,12 +41,17 @@ const (
 
 // Config is what a Client is made of. Zero values mean the defaults.
 type Config struct {
-	URLs     []string                         // of mediators, at least one; tried in turn
-	Random   io.Reader                        // for peer ids; nil: crypto/rand
-	Backoff  func(failures int) time.Duration // the wait after so many failures in a row; nil: jittered, exponential
-	Timeout  time.Duration                    // for each step: connecting, the handshake, a write, a ping; 0: 10 s
-	PingEach time.Duration                    // 0: 25 s, below the minute after which proxies close silent connections
+	URLs     []string                       // of mediators, at least one; tried in this order, before those that mediators name
+	Random   io.Reader                      // for peer ids; nil: crypto/rand
+	Chance   *mathrand.Rand                 // for choices and waits; owned by the Client; nil: a random one
+	Backoff  func(rounds int) time.Duration // the wait when all were tried in vain so many times; 0: before another one is tried; nil: jittered, exponential
+	Dial     Dial                           // nil: TCP
+	Timeout  time.Duration                  // for each step: connecting, the handshake, a write, a ping; 0: 10 s
+	PingEach time.Duration                  // 0: 25 s, below the minute after which proxies close silent connections
 }
+
+// Dial opens a connection to a host and port, as [net.Dialer.DialContext] does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Client is a line to a mediator. Its methods may be called together, and do
 // not block, but for Close.
@@ -46,6 +61,8 @@ type Client struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run ended
 	wake   chan struct{} // holds a token while there may be something in pending; capacity 1
+
+	roster *roster // owned by run
 
 	mu        sync.Mutex
 	online    bool                // guarded by mu, as are the next four
@@ -60,8 +77,14 @@ func Start(config Config) *Client {
 	if config.Random == nil {
 		config.Random = rand.Reader
 	}
+	if config.Chance == nil {
+		config.Chance = mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
+	}
 	if config.Backoff == nil {
-		config.Backoff = backoff
+		config.Backoff = backoff(config.Chance)
+	}
+	if config.Dial == nil {
+		config.Dial = new(net.Dialer).DialContext
 	}
 	if config.Timeout == 0 {
 		config.Timeout = 10 * time.Second
@@ -71,7 +94,7 @@ func Start(config Config) *Client {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Client{
-		config: config, cancel: cancel,
+		config: config, cancel: cancel, roster: newRoster(config.URLs, config.Chance),
 		events: make(chan Event, eventQueue),
 		done:   make(chan struct{}),
 		wake:   make(chan struct{}, 1),
@@ -80,11 +103,17 @@ func Start(config Config) *Client {
 	return c
 }
 
-// backoff doubles the longest wait with each failure, and takes up to half of it off by
-// chance, so that the peers of a mediator that went down do not all come back at once.
-func backoff(failures int) time.Duration {
-	longest := min(lastRetry, firstRetry<<min(failures-1, 10))
-	return longest/2 + mathrand.N(longest/2)
+// backoff returns the waits. Each is drawn by chance, from the first one on, so that the peers of a mediator
+// that went down do not all come to another one at once, nor back: any time up to a hop before another
+// one is tried, and then what doubles with each round, less up to half of it.
+func backoff(chance *mathrand.Rand) func(rounds int) time.Duration {
+	return func(rounds int) time.Duration {
+		if rounds == 0 {
+			return time.Duration(chance.Int64N(int64(hop)))
+		}
+		longest := int64(min(lastRetry, firstRetry<<min(rounds-1, 10)))
+		return time.Duration(longest/2 + chance.Int64N(longest/2))
+	}
 }
 
 // Events is closed after Close.
@@ -204,27 +233,43 @@ func (c *Client) setOnline(online bool) {
 func (c *Client) run(ctx context.Context) {
 	defer close(c.done)
 	defer close(c.events)
-	failures := 0
-	for turn := 0; ; turn++ {
-		url := c.config.URLs[turn%len(c.config.URLs)]
+	mediator, _ := c.roster.next()
+	for failures := 0; ; {
 		began := time.Now()
-		err := c.line(ctx, url)
+		err := c.line(ctx, mediator.url)
 		c.setOnline(false)
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, ErrLost) && time.Since(began) > lastRetry {
-			failures = 0 // it lasted
+		if errors.Is(err, ErrLost) && time.Since(began) > goodFor {
+			failures = 0
+			c.roster.lasted()
 		}
 		failures++
-		retry := c.config.Backoff(failures)
-		c.tell(ctx, Disconnected{URL: url, Err: err, Failures: failures, Retry: retry})
+		c.roster.learn(namedInLeaving(err))
+		left := mediator
+		var rounds int
+		mediator, rounds = c.roster.next()
+		retry := c.config.Backoff(rounds)
+		c.tell(ctx, Disconnected{
+			URL: left.url, Learnt: left.learnt > 0, Err: err, Failures: failures,
+			Next: mediator.url, Retry: retry,
+		})
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(retry):
 		}
 	}
+}
+
+// namedInLeaving returns the mediators that one named which goes away, if that is why its line ended.
+func namedInLeaving(err error) []string {
+	var leaving *mediation.Error
+	if errors.As(err, &leaving) && leaving.Code == mediation.CodeGoingAway {
+		return leaving.Mediators
+	}
+	return nil
 }
 
 // tell hands out an event; it waits until there is room.

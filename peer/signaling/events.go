@@ -20,7 +20,8 @@ var (
 	// its protocol, errors.As finds the [*mediation.Error].
 	ErrRefused = errors.New("the mediator refused the connection")
 
-	// ErrLost: the line was there and broke.
+	// ErrLost: the line was there and broke. Where the mediator said that it goes away, errors.As
+	// finds the [*mediation.Error].
 	ErrLost = errors.New("the line to the mediator was lost")
 
 	// ErrOffline is returned by Signal while there is no line.
@@ -45,12 +46,15 @@ type Connected struct {
 // Disconnected says that the line broke, or that an attempt failed.
 type Disconnected struct {
 	URL      string
+	Learnt   bool          // it was not among those of the user: a mediator named it
 	Err      error         // wraps one of the errors above
 	Failures int           // attempts in a row that failed or did not last; at least 1
-	Retry    time.Duration // the next attempt comes after this time
+	Next     string        // the URL that is tried next; may be the same one
+	Retry    time.Duration // and after which time
 }
 
-// Heard is a message of the mediator: Peers, Signal, Announced or *Error.
+// Heard is a message of the mediator: Peers, Signal, Announced or *Error. The error going_away
+// is none: it ends the line.
 type Heard struct{ Message mediation.Message }
 
 func (Connected) event()    {}

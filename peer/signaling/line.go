@@ -37,6 +37,7 @@ func (c *Client) line(ctx context.Context, url string) error {
 		return err
 	}
 	connected.URL = url
+	c.roster.learn(connected.Mediators)
 	c.setOnline(true)      // first, so that whoever hears of the line can use it
 	c.tell(ctx, connected) // and before anything of this line is heard
 
@@ -51,6 +52,8 @@ func (c *Client) line(ctx context.Context, url string) error {
 	case err = <-failed:
 	case err = <-read:
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil { // also where a helper noticed it first
 		// The close handshake wants the reader to go on; it is bounded by the library.
 		_ = conn.Close(websocket.StatusNormalClosure, "")
 		err = ctx.Err()
@@ -65,7 +68,11 @@ func (c *Client) dial(ctx context.Context, url string) (*websocket.Conn, error) 
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	// A transport of its own, so that no idle connection outlives the attempt.
-	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
+	client := &http.Client{
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: c.config.Dial, DisableKeepAlives: true},
+		// As in browsers no redirection is followed: it would lead where no mediator may, see mediation.MayName.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	conn, response, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client})
 	switch {
 	case err == nil:
@@ -155,9 +162,14 @@ func (c *Client) read(ctx context.Context, conn *websocket.Conn) error {
 		case err != nil:
 			return err
 		}
-		switch message.(type) {
-		case mediation.Peers, mediation.Signal, mediation.Announced, *mediation.Error:
-			c.tell(ctx, Heard{message})
+		switch m := message.(type) {
+		case *mediation.Error:
+			if m.Code == mediation.CodeGoingAway {
+				return fmt.Errorf("%w: %w", ErrLost, m) // the close would only cost time
+			}
+			c.tell(ctx, Heard{m})
+		case mediation.Peers, mediation.Signal, mediation.Announced:
+			c.tell(ctx, Heard{m})
 		}
 	}
 }

@@ -5,7 +5,7 @@ package signaling
 import (
 	"context"
 	"errors"
-	"net"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -39,7 +39,21 @@ func serve(t *testing.T, script func(number int, v visit)) string {
 	numbers := make(chan int, 1)
 	numbers <- 0
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(visits(ctx, t, func(v visit) {
+		number := <-numbers
+		numbers <- number + 1
+		script(number, v)
+	}))
+	t.Cleanup(func() {
+		cancel()
+		server.Close()
+	})
+	return "ws" + strings.TrimPrefix(server.URL, "http") + mediation.Path
+}
+
+// visits accepts connections, and lets script handle each.
+func visits(ctx context.Context, t *testing.T, script func(v visit)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			t.Error(err)
@@ -47,15 +61,8 @@ func serve(t *testing.T, script func(number int, v visit)) string {
 		}
 		defer conn.CloseNow()
 		conn.SetReadLimit(mediation.MaxMessageSize)
-		number := <-numbers
-		numbers <- number + 1
-		script(number, visit{t, conn, ctx})
-	}))
-	t.Cleanup(func() {
-		cancel()
-		server.Close()
+		script(visit{t, conn, ctx})
 	})
-	return "ws" + strings.TrimPrefix(server.URL, "http") + mediation.Path
 }
 
 // hear reads one message, or nil when the connection ended.
@@ -79,13 +86,13 @@ func (v visit) say(messages ...mediation.Message) {
 
 func (v visit) raw(text string) { _ = v.conn.Write(v.ctx, websocket.MessageText, []byte(text)) }
 
-// welcome takes the handshake and establishes.
-func (v visit) welcome() ident.PeerID {
+// welcome takes the handshake and establishes, and names other mediators.
+func (v visit) welcome(mediators ...string) ident.PeerID {
 	handshake, ok := v.hear().(mediation.Handshake)
 	if !ok {
 		v.t.Error("the first message is no handshake")
 	}
-	v.say(mediation.Established{ICEServers: []mediation.ICEServer{{URLs: []string{"stun:example.org"}}}, Mediators: []string{"ws://other"}})
+	v.say(mediation.Established{ICEServers: []mediation.ICEServer{{URLs: []string{"stun:example.org"}}}, Mediators: mediators})
 	return handshake.PeerID
 }
 
@@ -139,7 +146,7 @@ var (
 
 func TestConversation(t *testing.T) {
 	url := serve(t, func(_ int, v visit) {
-		v.welcome()
+		v.welcome("ws://other/mediation")
 		for {
 			switch m := v.hear().(type) {
 			case mediation.Announce:
@@ -185,7 +192,9 @@ func TestConversation(t *testing.T) {
 func TestWhatIsWantedIsSaidAgainAfterAReconnect(t *testing.T) {
 	ids := make(chan ident.PeerID, 2)
 	said := make(chan mediation.Message, 8)
+	begin := make(chan struct{}) // before which there is no line
 	url := serve(t, func(number int, v visit) {
+		<-begin
 		ids <- v.welcome()
 		for range 2 {
 			said <- v.hear()
@@ -204,6 +213,7 @@ func TestWhatIsWantedIsSaidAgainAfterAReconnect(t *testing.T) {
 	if err := c.Signal(hash, peer, "lost"); !errors.Is(err, ErrOffline) {
 		t.Errorf("a signal without a line: %v", err)
 	}
+	close(begin)
 	event[Connected](t, c)
 	lost := event[Disconnected](t, c)
 	if !errors.Is(lost.Err, ErrLost) || !strings.Contains(lost.Err.Error(), "going_away") || lost.Failures != 1 || lost.URL != url {
@@ -272,17 +282,14 @@ func TestAnIDInUseIsReplaced(t *testing.T) {
 }
 
 func TestWhyThereIsNoLine(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := listener.Addr().String()
-	listener.Close()
 	web := func(status int) string {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
 		t.Cleanup(server.Close)
 		return "ws" + strings.TrimPrefix(server.URL, "http")
 	}
+	redirecting := httptest.NewServer(http.RedirectHandler(serve(t, func(_ int, v visit) { v.welcome(); v.untilClosed() }), http.StatusTemporaryRedirect))
+	t.Cleanup(redirecting.Close)
+	elsewhere := "ws" + strings.TrimPrefix(redirecting.URL, "http")
 	refuse := func(code mediation.ErrorCode) string {
 		return serve(t, func(_ int, v visit) {
 			for v.hear() != nil {
@@ -302,10 +309,11 @@ func TestWhyThereIsNoLine(t *testing.T) {
 		want error
 		text string
 	}{
-		"nobody listens":   {"ws://" + closed, ErrUnreachable, "refused"},
+		"nobody listens":   {"ws://127.0.0.1:1", ErrUnreachable, "refused"},
 		"no such host":     {"ws://nowhere.invalid", ErrUnreachable, "nowhere.invalid"},
 		"a web server":     {web(http.StatusOK), ErrNotMediator, "200"},
 		"a wrong path":     {web(http.StatusNotFound), ErrNotMediator, "404"},
+		"a redirection":    {elsewhere, ErrNotMediator, "307"},
 		"a full mediator":  {web(http.StatusServiceUnavailable), ErrRefused, "503"},
 		"says no":          {refuse(mediation.CodeOverloaded), ErrRefused, "overloaded"},
 		"every id taken":   {refuse(mediation.CodePeerIDInUse), ErrRefused, "peer_id_in_use"},
@@ -366,18 +374,15 @@ func TestADeadLineIsNoticed(t *testing.T) {
 
 func TestMediatorsAreTriedInTurn(t *testing.T) {
 	good := serve(t, func(_ int, v visit) { v.welcome(); v.untilClosed() })
-	failures := make(chan int, 8)
-	c := start(t, Config{
-		URLs:    []string{"ws://127.0.0.1:1", "ws://127.0.0.1:2", good},
-		Backoff: func(n int) time.Duration { failures <- n; return 0 },
-	})
-	event[Disconnected](t, c)
-	event[Disconnected](t, c)
+	urls := []string{"ws://127.0.0.1:1", "ws://127.0.0.1:2", good}
+	c := start(t, Config{URLs: urls})
+	for i := range 2 {
+		if e := event[Disconnected](t, c); e.URL != urls[i] || e.Failures != i+1 || e.Next != urls[i+1] || e.Learnt {
+			t.Errorf("disconnected: %+v", e)
+		}
+	}
 	if got := event[Connected](t, c).URL; got != good {
 		t.Errorf("connected to %s", got)
-	}
-	if a, b := <-failures, <-failures; a != 1 || b != 2 {
-		t.Errorf("waited after %d and %d failures", a, b)
 	}
 }
 
@@ -438,17 +443,23 @@ func TestCloseDoesNotWaitForTheReaderOfEvents(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
-	for failures := 1; failures < 100; failures++ {
+	backoff := backoff(rand.New(rand.NewPCG(1, 2)))
+	for range 50 {
+		if wait := backoff(0); wait < 0 || wait > hop {
+			t.Fatalf("%v before another one is tried", wait)
+		}
+	}
+	for rounds := 1; rounds < 100; rounds++ {
 		for range 50 {
-			wait := backoff(failures)
+			wait := backoff(rounds)
 			if wait < firstRetry/2 || wait > lastRetry {
-				t.Fatalf("%v after %d failures", wait, failures)
+				t.Fatalf("%v after %d rounds", wait, rounds)
 			}
-			if failures == 1 && wait > firstRetry {
-				t.Fatalf("%v after the first failure", wait)
+			if rounds == 1 && wait > firstRetry {
+				t.Fatalf("%v after the first round", wait)
 			}
-			if failures > 10 && wait < lastRetry/2 {
-				t.Fatalf("only %v after %d failures", wait, failures)
+			if rounds > 10 && wait < lastRetry/2 {
+				t.Fatalf("only %v after %d rounds", wait, rounds)
 			}
 		}
 	}

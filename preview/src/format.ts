@@ -36,3 +36,21 @@ export function count(value: number): string {
 export function counted(number: number, one: string, many: string): string {
   return `${count(number)} ${number === 1 ? one : many}`;
 }
+
+/** "7", "9,999", "12.3K", "4.5M": never long, whatever a stranger counts. */
+export function short(value: number): string {
+  return value < 10_000 ? count(value) : value.toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });
+}
+
+/** How often per second: "0", "0.4", "12". */
+export function rate(perSecond: number): string {
+  if (perSecond < 0.05) return "0";
+  return perSecond < 9.95 ? perSecond.toFixed(1) : short(Math.round(perSecond));
+}
+
+/** "0 s", "38 s", "5 min 20 s", "2 h 10 min", "12 days". */
+export function uptime(seconds: number): string {
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  const days = Math.floor(seconds / 86_400);
+  return days < 2 ? duration(1000 * seconds) : counted(days, "day", "days");
+}

@@ -9,8 +9,9 @@ type MediatorStatus = ClientEvents["mediator"];
 export class MediatorLine {
   readonly #line = element("mediator", HTMLParagraphElement);
   #url = "";
-  /** From the first failed attempt to the next answered handshake. */
+  /** From the first failed attempt to the next answered handshake. A line that is lost is none: another mediator is there in a moment. */
   #lost = false;
+  #state: MediatorStatus["state"] = "closed";
 
   /** Tells `changed` of every change. */
   constructor(client: Client, changed: () => void) {
@@ -22,7 +23,8 @@ export class MediatorLine {
 
   #show({ url, state }: MediatorStatus): void {
     this.#url = url;
-    if (state === "waiting") this.#lost = true;
+    if (state === "waiting" && this.#state === "connecting") this.#lost = true;
+    this.#state = state;
     if (state === "established") this.#lost = false;
     setText(this.#line, `Mediator: ${url}${state === "established" ? "" : this.#lost ? " (not reached)" : " (connecting)"}`);
   }

@@ -5,7 +5,9 @@ import (
 
 	"p2pcdn/common/mediation"
 	"p2pcdn/mediator/internal/discovery"
+	"p2pcdn/mediator/internal/ice"
 	"p2pcdn/mediator/internal/limits"
+	"p2pcdn/mediator/internal/neighbours"
 	"p2pcdn/mediator/internal/relay"
 	"p2pcdn/mediator/internal/router"
 	"p2pcdn/mediator/internal/session"
@@ -27,6 +29,8 @@ type Limits struct {
 	Relay         relay.Config
 	Records       discovery.RecordLimits
 	Discovery     discovery.Timing
+	Neighbours    neighbours.Timing
+	ICE           ice.Limits
 }
 
 // DefaultLimits returns the limits of a mediator in the world, each with its number.
@@ -37,6 +41,7 @@ func DefaultLimits() Limits {
 		Router:  router.Config{}.WithDefaults(),
 		Relay:   relay.Config{}.WithDefaults(),
 		Records: discovery.DefaultRecordLimits,
+		ICE:     ice.Limits{}.WithDefaults(),
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -28,8 +27,11 @@ import (
 	"p2pcdn/common/mediation"
 	"p2pcdn/mediator/internal/admin"
 	"p2pcdn/mediator/internal/discovery"
+	"p2pcdn/mediator/internal/ice"
 	"p2pcdn/mediator/internal/lists"
 	"p2pcdn/mediator/internal/metrics"
+	"p2pcdn/mediator/internal/neighbours"
+	"p2pcdn/mediator/internal/portmux"
 	"p2pcdn/mediator/internal/relay"
 	"p2pcdn/mediator/internal/router"
 	"p2pcdn/mediator/internal/session"
@@ -58,7 +60,20 @@ type Config struct {
 	Proxies      []netip.Prefix // whose X-Forwarded-For is believed
 	AllowList    string         // file of the only contents that it has to do with; "": all
 	DenyList     string         // file of contents that it has nothing to do with
-	Admin        string         // host:port of profiles and metrics for the volunteer alone; "": none
+	TURN         TURN
+	TLSCert      string // PEM file of the certificate; "": no TLS, unless ACME has domains
+	TLSKey       string // and of its key
+	ACME         ACME   // certificates that it gets itself
+	Admin        string // host:port of profiles and metrics for the volunteer alone; "": none
+}
+
+// ACME is how certificates are got from a CA; nothing is, where there are no domains.
+type ACME struct {
+	Domains   []string // host names
+	Email     string   // whom the CA may write to; "": nobody
+	Directory string   // the CA; "": Let's Encrypt
+	RootFile  string   // PEM file of the roots that the CA's own server is known by; "": the system's
+	HTTP      string   // host:port at which HTTP-01 is answered; "": TLS-ALPN-01 alone is
 }
 
 // Validate checks what can be checked without touching anything.
@@ -85,6 +100,20 @@ func (c Config) Validate() error {
 			return fmt.Errorf("an origin is as https://site.example or https://site.example:8443, not %q", origin)
 		}
 	}
+	if err := c.TURN.validate(); err != nil {
+		return err
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("a certificate and its key are given together")
+	}
+	if c.TLSCert != "" && len(c.ACME.Domains) > 0 {
+		return errors.New("a certificate comes from files or from a CA, not from both")
+	}
+	if len(c.ACME.Domains) > 0 {
+		if err := c.acme().Validate(); err != nil {
+			return err
+		}
+	}
 	if c.PublicURL != "" {
 		if err := content.CheckMediatorURL(c.PublicURL); err != nil {
 			return fmt.Errorf("the public URL: %w", err)
@@ -104,18 +133,24 @@ func (c Config) Validate() error {
 
 // Node is a mediator whose ports are open. Run serves; Close ends it.
 type Node struct {
-	lock      *flock.Flock
-	discovery *discovery.Discovery
-	relay     *relay.Relay
-	router    *router.Router
-	server    *wsserver.Server
-	listener  net.Listener
-	admin     *admin.Server // nil: none
-	metrics   *metrics.Metrics
-	lists     *lists.Lists
-	config    Config    // static
-	started   time.Time // static
-	close     sync.Once
+	lock       *flock.Flock
+	discovery  *discovery.Discovery
+	relay      *relay.Relay
+	router     *router.Router
+	server     *wsserver.Server
+	listener   net.Listener   // what HTTP has of the port
+	address    *net.TCPAddr   // of the port
+	packets    net.PacketConn // the UDP port of the same number, until ice has it; nil: none
+	mux        *portmux.Mux   // nil: HTTP has all of it
+	ice        *ice.Server    // nil: none
+	tls        *tlsSide       // nil: none
+	neighbours *neighbours.Neighbours
+	admin      *admin.Server // nil: none
+	metrics    *metrics.Metrics
+	lists      *lists.Lists
+	config     Config    // static
+	started    time.Time // static
+	close      sync.Once
 }
 
 // New opens the ports and starts everything but serving peers. It fails where the
@@ -140,9 +175,14 @@ func New(ctx context.Context, config Config) (_ *Node, err error) {
 	if n.lock, err = lock(config.DataDir); err != nil {
 		return nil, err
 	}
-	n.listener, err = net.Listen("tcp", net.JoinHostPort(config.Listen, strconv.Itoa(config.Port)))
-	if err != nil {
-		return nil, fmt.Errorf("opening the HTTP port %d: %w", config.Port, err)
+	var packets net.PacketConn
+	if n.listener, packets, err = openPorts(config); err != nil {
+		return nil, err
+	}
+	n.address = n.listener.Addr().(*net.TCPAddr)
+	n.packets = packets
+	if n.tls, err = startTLS(config); err != nil {
+		return nil, err
 	}
 	if config.Admin != "" {
 		listener, err := net.Listen("tcp", config.Admin)
@@ -160,6 +200,9 @@ func New(ctx context.Context, config Config) (_ *Node, err error) {
 		Logger: config.Logger, Timing: config.Limits.Discovery, Records: config.Limits.Records,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := n.startICE(config); err != nil {
 		return nil, err
 	}
 	handler := &handler{ready: make(chan struct{})}
@@ -183,20 +226,39 @@ func New(ctx context.Context, config Config) (_ *Node, err error) {
 		Home: preview.Home(), Preview: preview.FS(), Session: sessions, Logger: config.Logger,
 		Ready: n.ready, Status: func() any { return n.Report() }, Metrics: n.metrics.Handler(),
 		MaxSessions: config.Limits.Connections, MaxPerAddress: config.Limits.PerAddress, MaxMessage: config.Limits.MessageLength,
-		AllowOrigins: config.AllowOrigins, TrustedProxies: config.Proxies,
+		AllowOrigins: config.AllowOrigins, TrustedProxies: config.Proxies, GoingAway: n.elsewhere,
 	})
+	n.neighbours, err = neighbours.New(n.discovery.Host(), neighbours.Config{
+		Members: n.discovery.Members, PublicURL: config.PublicURL, Version: config.Version, Load: n.load,
+		Timing: config.Limits.Neighbours, Logger: config.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
 	n.observe(n.metrics)
 	return n, nil
 }
 
 // established is what a peer's handshake is answered with.
-func (n *Node) established(ident.PeerID, string) mediation.Established {
-	return mediation.Established{ICEServers: n.config.ICEServers}
+func (n *Node) established(id ident.PeerID, host string) mediation.Established {
+	return mediation.Established{ICEServers: n.iceServers(id, host), Mediators: n.elsewhere()}
 }
 
-// Reload reads the files again that may have changed: the lists of contents. What is
-// not permitted any more ends. Where a file is wrong, what was read before stays.
+// elsewhere is where else peers may go.
+func (n *Node) elsewhere() []string { return n.neighbours.URLs(mediation.MaxURLs) }
+
+// load is what other mediators are told.
+func (n *Node) load() neighbours.Load {
+	status := n.router.Status()
+	return neighbours.Load{Peers: status.Peers, Swarms: status.Contents, Full: n.server.Full()}
+}
+
+// Reload reads the files again that may have changed: the certificate, and the lists of
+// contents. What is not permitted any more ends. Where a file is wrong, what was read before stays.
 func (n *Node) Reload() error {
+	if n.tls != nil {
+		n.tls.source.Reload()
+	}
 	if err := n.lists.Reload(); err != nil {
 		return err
 	}
@@ -247,7 +309,7 @@ func (h *handler) MediatorGone(from ident.MediatorID) {
 func (n *Node) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, n.Close)
 	defer stop()
-	err := n.server.Serve(n.listener)
+	err := n.server.Serve(n.tls.over(n.listener))
 	n.Close()
 	if err != nil {
 		return fmt.Errorf("serving HTTP: %w", err)
@@ -270,6 +332,9 @@ func (n *Node) Close() {
 				n.server.Shutdown(ctx)
 			})
 		}
+		if n.neighbours != nil {
+			n.neighbours.Close()
+		}
 		if n.relay != nil {
 			_ = n.relay.Close() // it has no errors worth telling at the end
 		}
@@ -280,6 +345,8 @@ func (n *Node) Close() {
 		if n.admin != nil {
 			n.admin.Close()
 		}
+		n.tls.close()
+		n.closeICE()
 		if n.listener != nil {
 			_ = n.listener.Close() // the server has closed it if it ever served
 		}
@@ -290,7 +357,10 @@ func (n *Node) Close() {
 }
 
 // Addr is the address of HTTP and WebSocket.
-func (n *Node) Addr() *net.TCPAddr { return n.listener.Addr().(*net.TCPAddr) }
+func (n *Node) Addr() *net.TCPAddr { return n.address }
+
+// Secure reports whether it is reached by https and wss.
+func (n *Node) Secure() bool { return n.tls != nil }
 
 // ID is the mediator's id.
 func (n *Node) ID() ident.MediatorID { return n.discovery.ID() }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"p2pcdn/mediator/internal/discovery"
+	"p2pcdn/mediator/internal/ice"
 	"p2pcdn/mediator/internal/metrics"
 	"p2pcdn/mediator/internal/relay"
 	"p2pcdn/mediator/internal/router"
@@ -41,7 +42,7 @@ type Report struct {
 	Messages      float64            `json:"messages"`    // of peers, since it started
 	Refusals      map[string]float64 `json:"refusals"`    // by error code, since it started
 	DHT           DHTReport          `json:"dht"`
-	Mediators     []MediatorReport   `json:"mediators"` // that it knows, best known first
+	Mediators     []MediatorReport   `json:"mediators"` // that are alive, by id; of another's figures each is what it says itself
 	TURN          *TURNReport        `json:"turn,omitempty"`
 }
 
@@ -58,7 +59,7 @@ type MediatorReport struct {
 	ID        string  `json:"id"`
 	PublicURL string  `json:"public_url,omitempty"`
 	Version   string  `json:"version,omitempty"`
-	Peers     int     `json:"peers"`
+	Peers     int64   `json:"peers"`
 	RTT       float64 `json:"rtt_ms,omitempty"`
 }
 
@@ -73,7 +74,7 @@ type TURNReport struct {
 func (n *Node) Report() Report {
 	status := n.Status()
 	received, refused := n.metrics.Totals()
-	return Report{
+	report := Report{
 		ID: n.ID().String(), Version: n.config.Version, PublicURL: n.config.PublicURL,
 		UptimeSeconds: int64(time.Since(n.started) / time.Second),
 		Connections:   status.Connections, Peers: status.Router.Peers, Contents: status.Router.Contents,
@@ -83,6 +84,17 @@ func (n *Node) Report() Report {
 		DHT:       DHTReport{status.Discovery.Peers, status.Relay.Streams, status.Discovery.Held, status.Discovery.Pending},
 		Mediators: []MediatorReport{},
 	}
+	for _, other := range n.neighbours.List() {
+		report.Mediators = append(report.Mediators, MediatorReport{
+			ID: other.ID.String(), PublicURL: other.PublicURL, Version: other.Version, Peers: other.Peers,
+			RTT: float64(other.RoundTrip.Microseconds()) / 1000,
+		})
+	}
+	if n.config.TURN.Relay {
+		relayed := n.ice.Stats()
+		report.TURN = &TURNReport{relayed.Allocations, relayed.RelayedBytes, relayed.DroppedBytes}
+	}
+	return report
 }
 
 // ready says why peers should not be sent here: others cannot be found through a
@@ -117,6 +129,40 @@ func (n *Node) observe(m *metrics.Metrics) {
 		gauge := gauges[name]
 		m.Gauge(name, gauge.help, func() float64 { return float64(gauge.read(n.Status())) })
 	}
+	m.Gauge("neighbours", "Other mediators that are alive.", func() float64 { return float64(len(n.neighbours.List())) })
+	n.observeICE(m)
+	if n.tls != nil {
+		m.Gauge("certificate_expires_seconds", "When the first certificate ends, in Unix time; 0 while there is a name without one.", func() float64 {
+			if end := n.tls.source.Expires(); !end.IsZero() {
+				return float64(end.Unix())
+			}
+			return 0
+		})
+	}
 	m.Counter("dht_records_refused_total", "Records of other mediators that there was no room for.",
 		func() float64 { return float64(n.discovery.Status().Refused) })
+}
+
+// observeICE adds what STUN and TURN do, where they are served.
+func (n *Node) observeICE(m *metrics.Metrics) {
+	if n.ice == nil {
+		return
+	}
+	m.Gauge("turn_allocations", "Addresses that are relayed for peers.", func() float64 { return float64(n.ice.Stats().Allocations) })
+	for _, counter := range []struct {
+		name, help string
+		read       func(ice.Stats) uint64
+	}{
+		{"stun_bindings_total", "Peers that were told their address.", func(s ice.Stats) uint64 { return s.Bindings }},
+		{"turn_allocated_total", "Addresses that were ever relayed.", func(s ice.Stats) uint64 { return s.Allocated }},
+		{"turn_relayed_bytes_total", "Bytes that were relayed, both ways.", func(s ice.Stats) uint64 { return s.RelayedBytes }},
+		{"turn_dropped_bytes_total", "Bytes that were not, for the limits.", func(s ice.Stats) uint64 { return s.DroppedBytes }},
+		{"stun_refused_requests_total", "Requests of sources that ask too often.", func(s ice.Stats) uint64 { return s.RefusedRequests }},
+		{"turn_refused_credentials_total", "Requests with wrong or expired credentials.", func(s ice.Stats) uint64 { return s.RefusedCredentials }},
+		{"turn_refused_allocations_total", "Allocations beyond the limits.", func(s ice.Stats) uint64 { return s.RefusedAllocations }},
+		{"turn_refused_addresses_total", "Addresses that nothing is relayed to.", func(s ice.Stats) uint64 { return s.RefusedAddresses }},
+		{"turn_refused_connections_total", "TCP connections beyond the limits.", func(s ice.Stats) uint64 { return s.RefusedConnections }},
+	} {
+		m.Counter(counter.name, counter.help, func() float64 { return float64(counter.read(n.ice.Stats())) })
+	}
 }

@@ -44,15 +44,8 @@ func startVictim(t *testing.T, bootstrap string) *victim {
 	if err != nil {
 		t.Fatalf("the victim said %q", line)
 	}
-	return &victim{process, &Node{listener: addressed{address}}}
+	return &victim{process, &Node{address: address}}
 }
-
-// addressed is a listener that only has an address.
-type addressed struct{ *net.TCPAddr }
-
-func (a addressed) Addr() net.Addr          { return a.TCPAddr }
-func (addressed) Accept() (net.Conn, error) { return nil, net.ErrClosed }
-func (addressed) Close() error              { return nil }
 
 func (v *victim) connect(t *testing.T) *peer {
 	t.Helper()

@@ -457,6 +457,7 @@ func TestEveryRefusalIsCounted(t *testing.T) {
 		r.expect(t, "too_many_errors")
 		r.over(t, mediation.CodeTooManyErrors)
 		slow := start(t, Config{Observer: observer, MaxQueued: 10})
+		synctest.Wait() // it runs
 		slow.session.Send(mediation.Established{})
 		slow.over(t, mediation.CodeSlowReader)
 		late := start(t, Config{Observer: observer})

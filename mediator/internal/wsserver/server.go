@@ -170,7 +170,11 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.closing = true
 	for open := range s.sessions {
-		open.End(&mediation.Error{Code: mediation.CodeGoingAway, Message: "this mediator shuts down; connect to another one"})
+		goodbye := &mediation.Error{Code: mediation.CodeGoingAway, Message: "this mediator shuts down; connect to another one"}
+		if s.GoingAway != nil {
+			goodbye.Mediators = s.GoingAway() // in another order for each, so that not all go to the same one
+		}
+		open.End(goodbye)
 	}
 	s.mu.Unlock()
 	if s.http.Shutdown(ctx) != nil {
@@ -185,6 +189,9 @@ func (s *Server) Sessions() int {
 	defer s.mu.Unlock()
 	return len(s.sessions)
 }
+
+// Full reports whether there is no room for another WebSocket.
+func (s *Server) Full() bool { return limits.Reached(s.Sessions(), s.MaxSessions) }
 
 // secure sets the headers that every answer has. The preview handles content of
 // strangers: nothing of it may ever run as a script of ours.

@@ -423,8 +423,9 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 }
 
 func TestALeftPlaceIsFree(t *testing.T) {
-	_, address := serve(t, func(c *Config) { c.MaxPerAddress, c.MaxSessions = 1, 1 })
+	server, address := serve(t, func(c *Config) { c.MaxPerAddress, c.MaxSessions = 1, 1 })
 	conn := dial(t, address)
+	eventually(t, "it is full", server.Full)
 	if status, code := dialFrom(t, address, nil); status != http.StatusServiceUnavailable || code != mediation.CodeOverloaded {
 		t.Fatalf("the second one got %d %s", status, code)
 	}

@@ -100,7 +100,7 @@ export type Timeline = Readonly<Partial<Record<Phase, number>>>;
  */
 export type ClientErrorCode =
   | "no_mediator" // none was given and none can be derived
-  | "mediator_unreachable" // a mediator could not be reached, or was lost; the next one is tried
+  | "mediator_unreachable" // a mediator could not be reached, or was lost; another one is tried
   | "connection_failed" // a peer could not be reached or was lost; others go on
   | "bad_peer" // a peer sent what the protocol does not allow, or wrong data; it is left
   | "content_unreadable" // the file that is seeded changed, or cannot be read any more

@@ -49,6 +49,8 @@ export interface ClientSeams {
   readonly disk: Disk;
   /** Who hashes large files; without it the page does. */
   readonly crew?: Crew;
+  /** Whether the page came over https, and so reaches no ws:// mediator but on its own machine. */
+  readonly securePage: boolean;
   /** The device's memory in GiB, roughly; null where the browser does not say. Bounds what is kept there. */
   readonly deviceMemory: number | null;
 }
@@ -64,6 +66,7 @@ export function browserSeams(): ClientSeams {
     connect: supported ? connector(pageClock, (configuration) => new RTCPeerConnection(configuration)) : null,
     disk: pageDisk(),
     crew: pageCrew(),
+    securePage: typeof location === "object" && location.protocol === "https:",
     // Chromium alone says it, https://www.w3.org/TR/device-memory, to secure pages.
     deviceMemory: (navigator as { readonly deviceMemory?: number }).deviceMemory ?? null,
   };

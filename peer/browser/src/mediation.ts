@@ -5,7 +5,7 @@
  */
 
 import { utf8Length } from "./bytes.ts";
-import { type FullHash, parseFullHash } from "./content.ts";
+import { checkMediatorURL, type FullHash, parseFullHash } from "./content.ts";
 import { type PeerID, parsePeerID } from "./ident.ts";
 import { asObject, clip, parseObject } from "./strict.ts";
 
@@ -120,6 +120,8 @@ export interface ErrorMessage {
   readonly fullHash?: FullHash;
   readonly peerID?: PeerID;
   readonly senderID?: PeerID;
+  /** WebSocket URLs of other mediators, with going_away; left out where there are none. */
+  readonly mediators?: readonly string[];
 }
 
 export type Message =
@@ -200,6 +202,7 @@ function readMessage(fields: Fields): Message {
         ...(fields.has("full_hash") && { fullHash: fields.fullHash() }),
         ...fields.optionalID("peer_id", "peerID"),
         ...fields.optionalID("sender_id", "senderID"),
+        ...fields.mediators(),
       };
     default:
       throw new DecodeError("unknown_type", `no message has the type ${JSON.stringify(type.slice(0, 40))}`);
@@ -304,6 +307,12 @@ class Fields {
     return this.has(name) ? this.texts(name) : [];
   }
 
+  /** An object with the mediators that an error names, empty where it names none. */
+  mediators(): { mediators?: string[] } {
+    const mediators = this.optionalTexts("mediators");
+    return mediators.length === 0 ? {} : { mediators };
+  }
+
   iceServers(name: string): ICEServer[] {
     if (!this.has(name)) return [];
     return this.#list(name, MaxICEServers).map((entry) => {
@@ -376,6 +385,71 @@ function envelope(message: Message): object {
         sender_id: message.senderID,
         code: message.code,
         message: clip(message.message, MaxText),
+        mediators: message.mediators,
       };
+  }
+}
+
+/**
+ * Whether a peer follows the mediator at the URL from to the one at the URL to, which it
+ * named; why not, says Go's MayName: a wss mediator names wss mediators only, and nobody
+ * names what lies nearer than itself.
+ */
+export function mayName(from: string, to: string): boolean {
+  try {
+    checkMediatorURL(to);
+  } catch {
+    return false;
+  }
+  if (from.startsWith("wss:") && !to.startsWith("wss:")) return false;
+  const far = reachOf(to);
+  return far !== null && far >= (reachOf(from) ?? Reach.anywhere);
+}
+
+/** From where a host can be reached, under the same name as here. */
+export const Reach = {
+  /** On this machine. */
+  here: 0,
+  /** In this network. */
+  nearby: 1,
+  /** On the internet. */
+  anywhere: 2,
+} as const;
+
+type Reach = (typeof Reach)[keyof typeof Reach];
+
+/** Judges the host of a URL by its letters alone; null where there is none that can be judged. */
+export function reachOf(url: string): Reach | null {
+  const text = /^wss?:\/\/(\[[^\]]*\]|[^:/?]*)/.exec(url)?.[1] ?? "";
+  if (text.startsWith("[")) return reachOfIPv6(text);
+  const host = text.toLowerCase().replace(/\.$/, "");
+  const address = host.split(".");
+  if (address.length === 4 && address.every((part) => /^(0|[1-9][0-9]{0,2})$/.test(part) && Number(part) <= 255)) {
+    return reachOfIPv4(Number(address[0]), Number(address[1]));
+  }
+  const last = address.at(-1) ?? "";
+  // Systems read 127.1, 0x7f000001 and the like as addresses, each its own way; no domain begins with a digit.
+  if (last === "" || /^[0-9]/.test(last)) return null;
+  if (last === "localhost") return Reach.here;
+  const nearby = address.length === 1 || last === "local" || last === "internal" || host.endsWith(".home.arpa");
+  return nearby ? Reach.nearby : Reach.anywhere;
+}
+
+/** Of an address by its first two bytes: private, of a provider's own network, link-local, of groups and reserved ones are nearby. */
+function reachOfIPv4(a: number, b: number): Reach {
+  if (a === 127 || a === 0) return Reach.here; // 0.0.0.0 leads to this machine, too
+  const isPrivate = a === 10 || (a === 172 && b >> 4 === 1) || (a === 192 && b === 168);
+  const ofAProvider = a === 100 && b >> 6 === 1;
+  return isPrivate || ofAProvider || (a === 169 && b === 254) || a >= 224 ? Reach.nearby : Reach.anywhere;
+}
+
+/** Of an address in brackets: 2000::/3 is given out for the internet; all else is local, or stands for an IPv4 address. */
+function reachOfIPv6(host: string): Reach | null {
+  try {
+    const shortest = new URL(`ws://${host}`).hostname;
+    if (shortest === "[::1]" || shortest === "[::]") return Reach.here;
+    return /^\[[23][0-9a-f]{3}:/.test(shortest) ? Reach.anywhere : Reach.nearby;
+  } catch {
+    return null;
   }
 }

@@ -58,6 +58,11 @@ export class Known {
     this.#peers.clear();
   }
 
+  /** Another mediator names everybody anew: all are forgotten but those who lied. */
+  renew(): void {
+    for (const [id, { banned }] of this.#peers) if (!banned) this.#peers.delete(id);
+  }
+
   /** It did not work out, or is over: the next attempt is put off. */
   missed(id: PeerID, now: number): void {
     const peer = this.#peers.get(id);

@@ -1,13 +1,16 @@
 /**
  * The connection to a mediator: handshake, announces, lookups and signals, over one
  * WebSocket. It remembers what is announced and looked for, so a lost mediator is
- * replaced by the next one of the list and told everything anew.
+ * replaced by another one, which is told everything anew. There is no list of mediators in
+ * one place: they name each other, see mediation.ts and signaling/roster.ts. While the
+ * present one works it stays there: every move costs announces and lookups, and gains nothing.
  */
 
 import type { Cancel, Clock } from "./clock.ts";
 import { checkMediatorURL, type FullHash } from "./content.ts";
 import { newPeerID, type PeerID, type RandomBytes } from "./ident.ts";
 import { decode, DecodeError, encode, type ErrorMessage, type ICEServer, MaxMessageSize, type Message } from "./mediation.ts";
+import { Roster } from "./signaling/roster.ts";
 
 /**
  * Where the connection stands: "connecting" until the handshake is answered,
@@ -46,34 +49,46 @@ export interface SignalingEvents {
   signal(hash: FullHash, from: PeerID, data: string): void;
   /** What the mediator answered to something that we sent. */
   refused(error: ErrorMessage): void;
-  /** A mediator could not be reached or was lost, or it cannot be understood; the next one is tried. */
+  /** A mediator could not be reached or was lost, or it cannot be understood; another one is tried. */
   trouble(message: string): void;
 }
 
 export interface SignalingConfig {
   readonly openSocket: OpenSocket;
   readonly clock: Clock;
-  /** In [0, 1): spreads attempts over time. */
+  /** In [0, 1): spreads attempts over time and mediators. */
   readonly random: () => number;
   readonly randomBytes: RandomBytes;
+  /** Whether the page came over https, and so reaches no ws:// but on its own machine. */
+  readonly securePage: boolean;
   readonly events: SignalingEvents;
 }
 
 /** How long a mediator may take from the attempt to the answered handshake, in ms: several round trips of a bad network. */
 const handshakeTimeout = 10_000;
 
-/** The longest wait before another attempt doubles from the first to the last, in ms; up to half of it is taken off by chance. */
-const firstWait = 1_000;
-const longestWait = 30_000;
+/**
+ * The longest wait before another mediator is tried, in ms. All peers of one that is lost
+ * come to the others at once: a thousand of them are one a millisecond then, and nobody misses
+ * a mediator for a second.
+ */
+const hop = 1_000;
 
-/** A mediator that was kept this long was a good one: the waits begin anew. In ms. */
-const goodFor = 10_000;
+/**
+ * The longest wait when all mediators were tried in vain doubles with each such round from the first
+ * to the last, in ms: a hiccup is soon over, and a mediator that comes back is not overrun.
+ */
+const firstRetry = 500;
+const lastRetry = 30_000;
+
+/**
+ * How long a mediator must be kept for the waits to begin anew, in ms: as long as the longest,
+ * so that one that breaks all its lines gets no more attempts than one that is down.
+ */
+const goodFor = lastRetry;
 
 /** How often a fresh id is tried on one connection. Random ids never meet; a mediator that says so is broken. */
 const idAttempts = 3;
-
-/** Bounds the list of mediators with those that mediators name. */
-const maxMediators = 32;
 
 /** Bounds what waits in the socket: signals above it are dropped, as the mediator does not read. */
 const maxBuffered = 4 * MaxMessageSize;
@@ -86,7 +101,7 @@ const maxFormerIDs = 16;
 
 export class Signaling {
   readonly #config: SignalingConfig;
-  readonly #mediators: string[] = []; // the first is the current or next one; bounded by maxMediators
+  readonly #roster: Roster;
   readonly #announces = new Map<FullHash, { confirmed: boolean }>(); // what we seed
   readonly #lookups = new Map<FullHash, { answered: boolean }>(); // what we look for
   readonly #ownIDs: PeerID[] = []; // the last is the present one; bounded by maxFormerIDs
@@ -95,7 +110,6 @@ export class Signaling {
   #socket: Socket | null = null;
   #attempt = 0; // of the present socket; events of earlier ones are stale
   #handshakes = 0; // sent on this socket
-  #failures = 0; // in a row
   #establishedAt = 0;
   #timer: Cancel = () => {};
   #resend: Cancel | null = null;
@@ -103,6 +117,7 @@ export class Signaling {
   /** It knows no mediator yet, and connects with start(). */
   constructor(config: SignalingConfig) {
     this.#config = config;
+    this.#roster = new Roster(config.random, config.securePage);
   }
 
   get state(): MediatorState {
@@ -116,24 +131,25 @@ export class Signaling {
 
   /** The mediator that is used, or tried next; null where none is known. */
   get mediator(): string | null {
-    return this.#mediators[0] ?? null;
+    return this.#roster.present;
   }
 
   /** Begins to connect, if there is a mediator to connect to and that did not begin yet. */
   start(): void {
-    if (this.#state === "closed" && !this.#over && this.#mediators.length > 0) this.#connect();
+    if (this.#state !== "closed" || this.#over || this.mediator === null) return;
+    this.#roster.next();
+    this.#connect();
   }
 
-  /** Adds mediators to the end of the list; what is no mediator's URL, and what is known, is passed over. */
+  /** Adds mediators that the page names, behind those that it named before; what is no mediator's URL is passed over. */
   addMediators(urls: readonly string[]): void {
     for (const url of urls) {
-      if (this.#mediators.length >= maxMediators || this.#mediators.includes(url)) continue;
       try {
         checkMediatorURL(url);
       } catch {
         continue;
       }
-      this.#mediators.push(url);
+      this.#roster.add(url);
     }
   }
 
@@ -198,7 +214,7 @@ export class Signaling {
   }
 
   #connect(): void {
-    const url = this.#mediators[0] as string;
+    const url = this.mediator as string;
     const attempt = ++this.#attempt;
     const live = (): boolean => attempt === this.#attempt;
     this.#handshakes = 0;
@@ -226,18 +242,27 @@ export class Signaling {
     this.#socket?.send(encode({ type: "handshake", peerID }));
   }
 
-  /** Gives the present mediator up, and tries the next one after a while. */
-  #lost(why: string): void {
-    const { clock, random, events } = this.#config;
-    const url = this.#mediators.shift() as string;
-    this.#mediators.push(url);
-    const wasGood = this.#state === "established" && clock.now() - this.#establishedAt >= goodFor;
-    this.#failures = wasGood ? 0 : this.#failures + 1;
+  /** Gives the present mediator up, and tries another one after a while; one that goes away may have named some. */
+  #lost(why: string, named: readonly string[] = []): void {
+    const { clock, events } = this.#config;
+    const url = this.mediator as string;
+    if (this.#state === "established" && clock.now() - this.#establishedAt >= goodFor) this.#roster.lasted();
+    this.#roster.learn(named);
     this.#drop();
-    const longest = Math.min(longestWait, firstWait * 2 ** Math.max(0, this.#failures - 1));
-    this.#timer = clock.after(longest * (0.5 + random() / 2), () => this.#connect());
+    this.#timer = clock.after(this.#backoff(this.#roster.next()), () => this.#connect());
     this.#enter("waiting", url);
     events.trouble(`the mediator ${url}: ${why}`);
+  }
+
+  /**
+   * The wait when all mediators were tried in vain so many times; 0: before another one is
+   * tried. Each is drawn by chance, from the first one on, so that the peers of a mediator that
+   * went down do not all come to another one at once, nor back: any time up to a hop, and then
+   * what doubles with each round, less up to half of it.
+   */
+  #backoff(rounds: number): number {
+    const { random } = this.#config;
+    return rounds === 0 ? hop * random() : Math.min(lastRetry, firstRetry * 2 ** (rounds - 1)) * (0.5 + random() / 2);
   }
 
   #received(data: unknown): void {
@@ -254,14 +279,20 @@ export class Signaling {
 
   #refusedHandshake(error: ErrorMessage): void {
     if (error.code === "peer_id_in_use") this.#handshake();
+    else if (error.code === "going_away") this.#goneAway(error);
     else this.#lost(`it refused the handshake: ${error.message} (${error.code})`);
+  }
+
+  /** The mediator shuts down: the close would only cost time. */
+  #goneAway({ message, mediators }: ErrorMessage): void {
+    this.#lost(`it goes away: ${message}`, mediators);
   }
 
   #established(iceServers: readonly ICEServer[], mediators: readonly string[]): void {
     this.#timer();
     this.#establishedAt = this.#config.clock.now();
-    this.addMediators(mediators);
-    this.#enter("established", this.#mediators[0] as string);
+    this.#roster.learn(mediators);
+    this.#enter("established", this.mediator as string);
     this.#config.events.established(iceServers);
     for (const announce of this.#announces.values()) announce.confirmed = false;
     for (const lookup of this.#lookups.values()) lookup.answered = false;
@@ -298,6 +329,7 @@ export class Signaling {
       case "signal":
         return events.signal(message.fullHash, message.peerID, message.signalData);
       case "error":
+        if (message.code === "going_away") return this.#goneAway(message);
         if (message.code === "rate_limited" || message.code === "overloaded") this.#resendLater();
         return events.refused(message);
       default:

@@ -355,7 +355,7 @@ export class Transfer implements Content, Exchange {
    * us. Peers that are with it will be named anew.
    */
   mediatorChanged(): void {
-    this.#known.clear();
+    this.#known.renew();
     if (this.#state === "seeding") this.#enter("connecting");
   }
 

@@ -63,6 +63,7 @@ class Net {
       openSocket: this.mediators.openSocket,
       connect: connector(this.clock, this.network.create),
       disk: this.disk,
+      securePage: false,
       deviceMemory: this.deviceMemory,
     };
   }
@@ -540,6 +541,35 @@ test("a mediator that is lost is replaced, connections live on, and everything i
   assert.deepEqual(lost, ["connecting", "established", "waiting", "mediator_unreachable", "connecting", "established"]);
   assert.notEqual(seeder.peerID, id);
   const late = net.client(options).get(seeded.link() as string);
+  await net.complete(late, data);
+});
+
+test("a transfer does not notice that its mediator goes away, and one that was only named takes over", async () => {
+  const net = new Net();
+  net.network.bandwidth = 100;
+  const second = "ws://second/mediation";
+  net.mediators.mediators = [second];
+  const data = randomBytes(10, 40 * 64 * kib);
+  const { client: seeder, content: seeded } = await net.seeder(data);
+  const leecher = net.client();
+  const content = leecher.get(seeded.link() as string);
+  assert.ok(await net.clock.pass(minute, () => content.progress.verified > 2));
+  const heard = states(content);
+  const failed = errors(content);
+  net.mediators.down.add(second); // so for a while there is no mediator at all
+  for (const line of net.mediators.open) net.mediators.refuse(line, "going_away");
+  await net.clock.pass(2_000);
+  net.mediators.stop(mediator);
+  const before = content.progress.verified;
+  await net.clock.pass(5_000);
+  assert.ok(content.progress.verified > before + 2, "it stands still");
+  assert.deepEqual([seeder.peerID, leecher.peerID, net.mediators.open.length], [null, null, 0]);
+  net.mediators.down.delete(second);
+  await net.complete(content, data);
+  assert.deepEqual(heard, ["downloading", "complete"]);
+  assert.deepEqual(failed, []);
+  assert.deepEqual(net.mediators.open.map(({ url }) => url), [second, second]);
+  const late = net.client({ mediators: [second] }).get(seeded.link() as string);
   await net.complete(late, data);
 });
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { decode, DecodeError, encode } from "../src/mediation.ts";
+import { decode, DecodeError, encode, mayName } from "../src/mediation.ts";
 import { vectors } from "./vectors.ts";
 
 interface Vector {
@@ -10,6 +10,13 @@ interface Vector {
   fill?: { text: string; value: string; count: number };
   message?: object;
   code?: string;
+}
+
+interface Naming {
+  name: string;
+  from: string;
+  to: string;
+  may: boolean;
 }
 
 /** Puts a text in place of {fill} in every string of a value. */
@@ -53,4 +60,10 @@ test("the text of an error is cut to what a receiver takes", () => {
   const decoded = decode(encode({ type: "error", code: "bad_message", message: "ü".repeat(2000) }));
   assert.ok(!(decoded instanceof DecodeError) && decoded.type === "error");
   assert.equal(decoded.message, "ü".repeat(512));
+});
+
+describe("naming.json", () => {
+  for (const { name, from, to, may } of vectors<{ vectors: Naming[] }>("mediation", "naming.json").vectors) {
+    test(name, () => assert.equal(mayName(from, to), may));
+  }
 });

@@ -34,6 +34,8 @@ describe("known peers", () => {
     known.delete(b);
     known.add(a);
     known.missed(b, 0); // not known any more
+    known.renew(); // another mediator
+    for (const peer of [a, c]) known.add(peer);
     assert.deepEqual(known.due(1e9), [c]);
     known.clear();
     assert.deepEqual(known.due(1e9), []);

@@ -20,7 +20,7 @@ interface Setup {
   line(): Line;
 }
 
-function setup(urls: string[] = [first, second]): Setup {
+function setup(urls: string[] = [first, second], securePage = false): Setup {
   const clock = new FakeClock();
   const mediators = new FakeMediators(clock);
   const random = seeded(1);
@@ -29,6 +29,7 @@ function setup(urls: string[] = [first, second]): Setup {
     openSocket: mediators.openSocket,
     clock,
     random,
+    securePage,
     randomBytes: (into) => into.forEach((_, i) => (into[i] = below(random, 256))),
     events: {
       state: (url, state) => heard.push(`${state} ${url.slice(5, -10)}`.trim()),
@@ -124,7 +125,7 @@ test("a wait lasts at most as long as is said, and at least half of it", async (
   }
   const waits = attempts.slice(1).map((at, i) => at - (attempts[i] as number));
   for (const [i, wait] of waits.entries()) {
-    const longest = Math.min(30_000, 1_000 * 2 ** i);
+    const longest = Math.min(30_000, 500 * 2 ** i);
     assert.ok(wait >= longest / 2 && wait <= longest + 10, `${wait} ms instead of ${longest}`);
   }
 });
@@ -136,7 +137,7 @@ test("attempts get rarer, up to a limit, and go round the list", async () => {
   signaling.start();
   await clock.pass(10 * 60_000);
   const attempts = mediators.lines.length;
-  assert.ok(attempts > 20 && attempts < 60, `${attempts} attempts in ten minutes`);
+  assert.ok(attempts > 40 && attempts < 80, `${attempts} attempts in ten minutes`); // at two mediators
   assert.deepEqual(mediators.lines.slice(0, 4).map(({ url }) => url), [first, second, first, second]);
   mediators.down.delete(second);
   await clock.pass(2 * 60_000);
@@ -249,6 +250,131 @@ test("mediators that a mediator names are tried after ours; what is no URL is pa
   for (let i = 0; i < 100; i++) mediators.down.add(`ws://m${i}/mediation`);
   await clock.pass(60 * 60_000);
   assert.equal(new Set(mediators.lines.map(({ url }) => url)).size, 32);
+});
+
+test("a mediator that was only named takes over, and is kept", async () => {
+  const { clock, mediators, signaling, line } = setup([first]);
+  mediators.mediators = ["nonsense", second];
+  signaling.announce(hash);
+  signaling.getPeers(other);
+  signaling.start();
+  await clock.pass(60 * 60_000);
+  mediators.stop(first);
+  await clock.pass(1_100);
+  assert.equal(signaling.mediator, second);
+  assert.deepEqual(line().types(), ["handshake", "get_peers", "announce"]);
+  mediators.down.delete(first);
+  await clock.pass(24 * 60 * 60_000);
+  assert.equal(mediators.lines.length, 2);
+});
+
+test("a mediator that goes away is not waited for", async () => {
+  for (const early of [false, true]) {
+    const { clock, mediators, signaling, heard, line } = setup([first]);
+    const leave = (l: Line): void => mediators.refuse(l, "going_away", { mediators: ["nonsense", second] });
+    mediators.intercept = (l, message) => {
+      if (!early || l.url !== first || message.type !== "handshake") return false;
+      leave(l);
+      return true;
+    };
+    signaling.announce(hash);
+    signaling.start();
+    if (!early) {
+      await clock.pass(100);
+      leave(line());
+    }
+    await clock.pass(1_200);
+    assert.equal(signaling.mediator, second, String(heard));
+    assert.equal(mediators.open.length, 1);
+    assert.deepEqual(line().types(), ["handshake", "announce"]);
+    const told = heard.filter((text) => text.startsWith("trouble") || text.startsWith("refused"));
+    assert.deepEqual(told, [`trouble the mediator ${first}: it goes away: no`]);
+  }
+});
+
+test("waits grow only when all were tried", async () => {
+  const { clock, mediators, signaling } = setup([first]);
+  const others = Array.from({ length: 5 }, (_, i) => `ws://learnt${i}/mediation`);
+  mediators.mediators = others;
+  signaling.start();
+  await clock.pass(60 * 60_000);
+  for (const url of others) mediators.down.add(url);
+  mediators.stop(first);
+  mediators.lines.length = 0;
+  let last = clock.now();
+  let tried = new Set([first]);
+  let longest = 500;
+  for (let attempt = 0; attempt < 60; attempt++) {
+    assert.ok(await clock.pass(60_000, () => mediators.lines.length > attempt));
+    const wait = clock.now() - last;
+    last = clock.now();
+    const { url } = mediators.lines[attempt] as Line;
+    if (tried.size <= others.length) {
+      assert.ok(wait <= 1_010 && !tried.has(url), `${url} after ${wait} ms`);
+    } else {
+      assert.ok(wait >= longest / 2 && wait <= longest + 10 && url === first, `${url} after ${wait} ms instead of ${longest}`);
+      tried = new Set();
+      longest = Math.min(30_000, 2 * longest);
+    }
+    tried.add(url);
+  }
+});
+
+test("peers that lose their mediator do not move together", async () => {
+  const clock = new FakeClock();
+  const mediators = new FakeMediators(clock);
+  mediators.mediators = Array.from({ length: 16 }, (_, i) => `ws://learnt${i}/mediation`);
+  for (let seed = 0; seed < 64; seed++) {
+    const random = seeded(seed);
+    const randomBytes = (into: Uint8Array): void => into.forEach((_, i) => (into[i] = below(random, 256)));
+    const nothing = (): void => {};
+    const events = {
+      state: nothing,
+      opened: nothing,
+      established: nothing,
+      announced: nothing,
+      peers: nothing,
+      signal: nothing,
+      refused: nothing,
+      trouble: nothing,
+    };
+    const signaling = new Signaling({ openSocket: mediators.openSocket, clock, random, randomBytes, securePage: false, events });
+    signaling.addMediators([first]);
+    signaling.start();
+  }
+  await clock.pass(60_000);
+  const died = clock.now();
+  mediators.stop(first);
+  const moments = new Set<number>();
+  await clock.pass(1_100, () => {
+    if (mediators.lines.length > 64) moments.add(Math.floor((clock.now() - died) / 10));
+    return false;
+  });
+  assert.ok(moments.size > 32, `they came at ${moments.size} moments`);
+  const chosen = new Map<string, number>();
+  for (const { url } of mediators.open) chosen.set(url, (chosen.get(url) ?? 0) + 1);
+  assert.equal(mediators.open.length, 64);
+  for (const [url, n] of chosen) assert.ok(n <= 16, `${n} of 64 came to ${url}`);
+});
+
+test("of the mediators that are named, a page follows those that it may reach", async () => {
+  for (const [from, secure, to, follows] of [
+    ["ws://first.example", false, "ws://second.example", true],
+    ["ws://first.example", false, "ws://localhost", false],
+    ["wss://first.example", false, "ws://second.example", false],
+    ["ws://localhost", true, "wss://second.example", true],
+    ["ws://localhost", true, "ws://127.0.0.1", true],
+    ["ws://localhost", true, "ws://second.example", false],
+  ] as const) {
+    const { clock, mediators, signaling } = setup([from], secure);
+    mediators.mediators = [to];
+    signaling.start();
+    await clock.pass(100);
+    mediators.stop(from);
+    await clock.pass(5_000);
+    assert.equal(signaling.mediator === to, follows, `${from} named ${to}`);
+    signaling.close();
+  }
 });
 
 test("closing is for good", async () => {
