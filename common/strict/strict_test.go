@@ -1,7 +1,9 @@
 package strict_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -111,4 +113,65 @@ func TestClip(t *testing.T) {
 			t.Errorf("%q at %d is %q", test.text, test.limit, got)
 		}
 	}
+}
+
+// awkward are texts with all that must be escaped, and all that must not.
+var awkward = []string{
+	"", "plain", `"quoted" \ back`, "\x00\x01\b\f\n\r\t\x0b\x1f\x7f", "\u2028\u2029", "äöü 𝄞 <&>", "\xff", "a\xc3", strings.Repeat("\"", 1000),
+}
+
+func TestAppendTextWritesAsEncodeDoes(t *testing.T) {
+	for _, text := range awkward {
+		want := string(strict.Encode(text))
+		if got := string(strict.AppendText([]byte("x"), text)); got != "x"+want {
+			t.Errorf("%q: %s instead of %s", text, got, want)
+		}
+		if got := strict.TextLength(text); got != len(want) {
+			t.Errorf("%q: %d bytes instead of %d", text, got, len(want))
+		}
+	}
+}
+
+func FuzzAppendText(f *testing.F) {
+	for _, text := range awkward {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		want := strict.Encode(text)
+		if got := strict.AppendText(nil, text); !bytes.Equal(got, want) || strict.TextLength(text) != len(want) {
+			t.Errorf("%q: %s of %d bytes instead of %s", text, got, strict.TextLength(text), want)
+		}
+		raw := json.RawMessage(want)
+		var usual string
+		if err := json.Unmarshal(raw, &usual); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := strict.Text(raw); !ok || got != usual {
+			t.Errorf("%s is read as %q, %v", want, got, ok)
+		}
+	})
+}
+
+// FuzzObject holds the way in which an object is taken apart to what encoding/json makes of it.
+func FuzzObject(f *testing.F) {
+	for _, text := range []string{
+		`{}`, ` { } `, `{"a":1}`, "\n{\t\"a\" :\r[1, {\"b\":\"]}\\\"\"}] , \"c\":null}", `{"a":"\\","b":"\"}"}`, `{"a":1,"a":2,"\u0061":3}`,
+		`{"":{"":""}}`, `null`, `[]`, `"a"`, `{"a":}`, `{"a"}`, `{"a":1,}`, `{"a":-1.5e3,"b":true}`, `{"a":"\ud800"}`, "{\"a\":\"\xff\"}", `{"a":1}x`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var want map[string]json.RawMessage
+		valid := json.Unmarshal(text, &want) == nil && want != nil
+		fields, ok := strict.Object(bytes.Clone(text))
+		if ok && !valid {
+			t.Fatalf("%q is taken for an object", text)
+		}
+		if !ok {
+			return // the rules are stricter; TestObject has them
+		}
+		if !maps.EqualFunc(fields, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+			t.Errorf("%q has the fields %q instead of %q", text, fields, want)
+		}
+	})
 }

@@ -10,6 +10,7 @@
 //   of        how the rounds become one figure: "median", or "max" for memory
 
 const speed = { unit: "MB/s", judged: "ratio", better: "higher", of: "median" };
+const cost = { judged: "ratio", better: "lower", of: "median" };
 const memory = { unit: "MiB", yardstick: null, judged: "ours", better: "lower", of: "max" };
 
 export const measurements = [
@@ -49,6 +50,16 @@ export const measurements = [
   {
     name: "heap", seconds: 300,
     rows: [{ name: "heap", what: "JS heap of a page that downloads 1 GiB", must: 150, moonshot: 80, ...memory }],
+  },
+  {
+    name: "rendezvous", seconds: 300,
+    rows: [
+      { name: "introduction", what: "server's CPU per introduction, 50 pairs", yardstick: "bittorrent-tracker", must: 0.7, moonshot: 0.4, ...cost, unit: "µs" },
+      { name: "introduction-across", what: "the same across two mediators", yardstick: "bittorrent-tracker", must: 1.5, moonshot: 1, ...cost, unit: "µs" },
+      { name: "introduction-p99", what: "p99 of an introduction, 200 pairs", yardstick: "bittorrent-tracker", must: 1, moonshot: 0.5, ...cost, unit: "ms" },
+      { name: "idle-peer", what: "resident memory per idle peer", must: 14, moonshot: 6.9, ...memory, unit: "KiB" },
+      { name: "idle-goroutines", what: "goroutines per idle peer", must: 2, moonshot: 1, ...memory, unit: "" },
+    ],
   },
   {
     name: "hashing", seconds: 180,

@@ -211,7 +211,7 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("choosing the secret of TURN: %w", err)
 	}
 	s.lookAround()
-	if err := s.newEndpoint(config.UDP, nil).serve(); err != nil {
+	if err := s.newEndpoint(answerWhereAsked(config.UDP), nil).serve(); err != nil {
 		return nil, err
 	}
 	if config.TCP != nil {

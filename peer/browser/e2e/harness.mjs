@@ -133,9 +133,9 @@ function start(t, place, program, ...args) {
 }
 
 /** A mediator, joined to the DHT of the others. */
-export async function startMediator(t, { bootstrap = [], port, place = here } = {}) {
+export async function startMediator(t, { bootstrap = [], port, place = here, flags = [] } = {}) {
   port ??= await freePort();
-  const running = start(t, place, "mediator", "--data-dir", folder(t), String(port), "0", ...bootstrap.map(({ http }) => http));
+  const running = start(t, place, "mediator", "--data-dir", folder(t), String(port), "0", ...flags, ...bootstrap.map(({ http }) => http));
   const http = `http://${place.host}:${port}`;
   await until(`the mediator at ${http}\n${running.output}`, async () => {
     assert.equal(running.child.exitCode, null, `the mediator ended:\n${running.output}`);
@@ -184,6 +184,23 @@ const chromiumArguments = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
+
+/**
+ * A Chromium in another network. The test talks to it by pipes, which need none.
+ */
+export async function startChromiumAt(t, place) {
+  const program = join(folder(t), "chromium");
+  writeFileSync(program, `#!/bin/sh\nexec ${place.command.join(" ")} /usr/bin/chromium "$@"\n`, { mode: 0o700 });
+  const downloads = folder(t);
+  const browser = await puppeteer.launch({
+    executablePath: program, headless: true, pipe: true, protocolTimeout: patience, args: chromiumArguments,
+    downloadBehavior: { policy: "allow", downloadPath: downloads },
+  });
+  browser.process().stdout?.resume();
+  browser.process().stderr?.resume();
+  t.after(() => browser.close());
+  return { browser, name: "chromium", downloads };
+}
 
 /** A browser; files that it saves are found in its `downloads`. The preferences are for Firefox. */
 export async function startBrowser(t, name, preferences = {}) {

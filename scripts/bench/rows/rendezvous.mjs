@@ -1,0 +1,73 @@
+// What an introduction and an idle peer cost a mediator, against WebTorrent's tracker. The load is
+// introduce/, which speaks both protocols; what the servers used is read from /proc.
+
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+
+import { folder } from "../../../peer/browser/e2e/harness.mjs";
+import { Child, root } from "../children.mjs";
+
+/** Without limits, as the tracker is. */
+const unlimited = [
+  "connections", "connections-per-address", "messages", "lookups", "signals", "signal-bytes", "announces", "waiting", "named", "contents",
+  "pending", "streams", "streams-per-mediator", "mediator-messages", "mediator-waiting", "records", "records-per-mediator", "records-per-content",
+].flatMap((name) => [`--max-${name}`, "0"]);
+
+export async function round(bench) {
+  const program = join(root, ".cache/bench/introduce");
+  execFileSync("go", ["build", "-trimpath", "-ldflags=-s -w", "-o", program, "./scripts/bench/introduce"], { cwd: root, env: { ...process.env, CGO_ENABLED: "0" } });
+  const load = async (what, protocol, servers, ...options) => {
+    const pids = servers.flatMap(({ child }) => ["--pid", String(child.process.pid)]);
+    const child = new Child(bench.stage, `introduce ${what} ${protocol}`, program, [what, protocol, ...options, ...pids, ...servers.map(({ url }) => url)]);
+    const { match } = await child.line(/^\{.*\}$/);
+    await child.ended;
+    return JSON.parse(match[0]);
+  };
+
+  const [tracker, mediator] = [await startTracker(bench), await startMediator(bench)];
+  const count = bench.quick ? 400 : 8000;
+  const fifty = ["--pairs", "50", "--count", String(count)];
+  const theirs = await load("pairs", "tracker", [tracker], ...fifty);
+  const ours = await load("pairs", "mediation", [mediator], ...fifty);
+  bench.report("introduction", { ours: ours.cpu_us, yardstick: theirs.cpu_us, details: { ours, theirs } });
+
+  const crowd = ["--pairs", "200", "--count", String(count)];
+  const theirCrowd = await load("pairs", "tracker", [tracker], ...crowd);
+  const ourCrowd = await load("pairs", "mediation", [mediator], ...crowd);
+  bench.report("introduction-p99", { ours: ourCrowd.p99_ms, yardstick: theirCrowd.p99_ms, details: { ours: ourCrowd, theirs: theirCrowd } });
+
+  const second = await startMediator(bench, mediator);
+  const across = await load("pairs", "mediation", [mediator, second], "--pairs", "50", "--count", String(count / 8));
+  bench.report("introduction-across", { ours: across.cpu_us, yardstick: theirs.cpu_us, details: { ours: across } });
+
+  const peers = ["--peers", bench.quick ? "500" : "9000"]; // below the usual limit of files of a process that serves them, 10240
+  const [idleTracker, idleMediator] = [await startTracker(bench), await startMediator(bench)];
+  const theirIdle = await load("idle", "tracker", [idleTracker], ...peers);
+  const before = await goroutines(idleMediator);
+  let during = before;
+  const looking = setInterval(async () => (during = Math.max(during, await goroutines(idleMediator).catch(() => 0))), 1000);
+  const ourIdle = await load("idle", "mediation", [idleMediator], ...peers).finally(() => clearInterval(looking));
+  bench.report("idle-peer", { ours: ourIdle.kib, details: { ours: ourIdle, theirs: theirIdle } });
+  bench.report("idle-goroutines", { ours: (during - before) / ourIdle.peers });
+}
+
+async function startTracker(bench) {
+  const child = new Child(bench.stage, "bittorrent-tracker", process.execPath, ["scripts/bench/tracker.mjs"]);
+  const { match } = await child.line(/^port (\d+)$/);
+  return { child, url: `ws://127.0.0.1:${match[1]}` };
+}
+
+async function startMediator(bench, other = null) {
+  const args = ["0", "0", ...(other === null ? [] : [other.http]), "--listen", "127.0.0.1", "--data-dir", folder(bench.stage), "--log-level", "warn", ...unlimited];
+  const child = new Child(bench.stage, "mediator", join(root, "bin/mediator"), args);
+  const { match } = await child.line(/peers +(ws:\/\/\S+)/);
+  const http = match[1].replace("ws:", "http:").replace("/mediation", "");
+  if (other !== null) {
+    while (!(await fetch(`${http}/readyz`)).ok) await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return { child, url: match[1], http };
+}
+
+async function goroutines({ http }) {
+  return Number(/^go_goroutines (\d+)$/m.exec(await (await fetch(`${http}/metrics`)).text())[1]);
+}
