@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,8 +30,8 @@ const (
 // transport is a WebSocket as a [session.Transport].
 type transport struct {
 	ws   *websocket.Conn
-	tcp  net.Conn // beneath it: the only thing that can be closed at once while a write is stuck
-	most int      // bytes of a message
+	tcp  *corked // beneath it: the only thing that can be closed at once while a write is stuck
+	most int     // bytes of a message
 }
 
 // accept upgrades the request to a WebSocket. Where it fails the client has been answered.
@@ -50,16 +51,15 @@ func accept(w http.ResponseWriter, r *http.Request, most int) (*transport, error
 const (
 	// readBuffer and writeBuffer are those of a WebSocket, in bytes. net/http's have 4 KiB
 	// each, for as long as the connection lives. What is longer passes them by: reads go
-	// on where they end up, and a write of two parts is rare, since most messages are
-	// shorter than that.
+	// on where they end up, and writes are collected in corked.
 	readBuffer  = 512
-	writeBuffer = 1 << 10
+	writeBuffer = 64
 )
 
 // hijacker remembers the connection that is taken over, and gives it buffers of its own.
 type hijacker struct {
 	http.ResponseWriter
-	tcp net.Conn
+	tcp *corked
 }
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -67,12 +67,12 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.tcp = tcp
+	h.tcp = &corked{Conn: tcp}
 	early := buffer.Reader.Buffered() // of a client that did not wait for the answer
 	ahead, _ := buffer.Reader.Peek(early)
 	reader := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), tcp), max(readBuffer, early))
 	_, _ = reader.Peek(early) // the library takes what is buffered, and goes on with the connection itself
-	return tcp, bufio.NewReadWriter(reader, bufio.NewWriterSize(tcp, writeBuffer)), nil
+	return h.tcp, bufio.NewReadWriter(reader, bufio.NewWriterSize(h.tcp, writeBuffer)), nil
 }
 
 // Read implements [session.Transport].
@@ -83,7 +83,7 @@ func (t *transport) Read(ctx context.Context) ([]byte, error) {
 	}
 	tooLate := time.AfterFunc(messageTime, func() { _ = t.tcp.Close() })
 	defer tooLate.Stop()
-	text, err := io.ReadAll(io.LimitReader(frame, int64(t.most)+1))
+	text, err := readAll(io.LimitReader(frame, int64(t.most)+1))
 	switch {
 	case err != nil:
 		return nil, err
@@ -95,9 +95,33 @@ func (t *transport) Read(ctx context.Context) ([]byte, error) {
 	return text, nil
 }
 
+// readAll is io.ReadAll for what mostly fits a buffer that others use, too: it reads as much
+// at a time as there is, and what it returns is as long as it must be.
+func readAll(from io.Reader) ([]byte, error) {
+	buffer := buffers.Get().(*[maxPooled]byte)
+	defer buffers.Put(buffer)
+	have := 0
+	for have < len(buffer) {
+		n, err := from.Read(buffer[have:])
+		have += n
+		switch {
+		case err == io.EOF:
+			return bytes.Clone(buffer[:have]), nil
+		case err != nil:
+			return nil, err
+		}
+	}
+	rest, err := io.ReadAll(from)
+	return append(bytes.Clone(buffer[:have]), rest...), err
+}
+
 // Write implements [session.Transport].
 func (t *transport) Write(ctx context.Context, text []byte) error {
-	return t.ws.Write(ctx, websocket.MessageText, text)
+	stop := context.AfterFunc(ctx, func() { _ = t.tcp.Close() }) // the library would see only its own part
+	defer stop()
+	t.tcp.cork()
+	err := t.ws.Write(ctx, websocket.MessageText, text)
+	return errors.Join(err, t.tcp.uncork())
 }
 
 // Ping implements [session.Transport].
