@@ -14,7 +14,7 @@ import (
 // overruns a busy receiver every second, which then waits a second for each loss.
 const socketBuffer = 4 << 20
 
-// sockets is the system's network, with larger buffers. It is made for one
+// sockets is the system's network, with larger buffers, and without what would stop the program. It is made for one
 // connection, since it remembers the interfaces that there were.
 type sockets struct{ *stdnet.Net }
 
@@ -47,5 +47,23 @@ func (s sockets) ListenUDP(network string, local *net.UDPAddr) (transport.UDPCon
 		return nil, err
 	}
 	_ = conn.SetReadBuffer(socketBuffer) // it works without, only slower
-	return conn, nil
+	return soundUDP{conn}, nil
+}
+
+// ListenPacket implements [transport.Net].
+func (s sockets) ListenPacket(network, local string) (net.PacketConn, error) {
+	conn, err := s.Net.ListenPacket(network, local)
+	if err != nil {
+		return nil, err
+	}
+	return soundPackets{conn}, nil
+}
+
+// DialTCP implements [transport.Net]: pion connects to TURN servers by it.
+func (s sockets) DialTCP(network string, local, remote *net.TCPAddr) (transport.TCPConn, error) {
+	conn, err := s.Net.DialTCP(network, local, remote)
+	if err != nil {
+		return nil, err
+	}
+	return &soundTCP{TCPConn: conn}, nil
 }

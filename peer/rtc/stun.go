@@ -1,0 +1,129 @@
+package rtc
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/pion/transport/v2"
+)
+
+// Of STUN messages (RFC 8489, sections 5 and 14; RFC 8656, section 18), and of ChannelData
+// (RFC 8656, section 12.4), which share a connection with them.
+const (
+	stunHeader    = 20
+	stunAttribute = 4 // type and length of an attribute
+
+	attrXORPeerAddress    = 0x0012
+	attrXORRelayedAddress = 0x0016
+	attrXORMappedAddress  = 0x0020
+
+	leastXORAddress = 8 // a zero byte, the family, a port, four bytes of IPv4
+
+	channelDataHeader = 4
+	maxTurnFrame      = 4 << 10 // what is relayed is a UDP packet, of an Ethernet's 1.5 KB
+)
+
+var errUnsound = errors.New("the TURN server sends what is no STUN message")
+
+// isSTUN reports whether a packet is a STUN message, by its first bits.
+func isSTUN(packet []byte) bool { return len(packet) > 0 && packet[0] < 4 }
+
+// sound reports whether a STUN message may be given to pion/stun (v0.6.1), which reads the family of an
+// address before it looks whether there is one: that would stop the whole program, and
+// STUN servers are whatever a mediator names.
+func sound(packet []byte) bool {
+	if len(packet) < stunHeader {
+		return false
+	}
+	for rest := packet[stunHeader:]; len(rest) >= stunAttribute; {
+		kind, size := binary.BigEndian.Uint16(rest), int(binary.BigEndian.Uint16(rest[2:]))
+		switch kind {
+		case attrXORMappedAddress, attrXORRelayedAddress, attrXORPeerAddress:
+			if size < leastXORAddress {
+				return false
+			}
+		}
+		rest = rest[min(len(rest), stunAttribute+size+-size&3):]
+	}
+	return true
+}
+
+// soundUDP is a UDP socket on which unsound messages are as if they had been lost.
+type soundUDP struct{ transport.UDPConn }
+
+// ReadFrom implements [net.PacketConn].
+func (c soundUDP) ReadFrom(p []byte) (n int, from net.Addr, err error) {
+	for {
+		n, from, err = c.UDPConn.ReadFrom(p)
+		if err != nil || !isSTUN(p[:n]) || sound(p[:n]) {
+			return n, from, err
+		}
+	}
+}
+
+// soundPackets is the same for a socket that is a [net.PacketConn] alone.
+type soundPackets struct{ net.PacketConn }
+
+// ReadFrom implements [net.PacketConn].
+func (c soundPackets) ReadFrom(p []byte) (n int, from net.Addr, err error) {
+	for {
+		n, from, err = c.PacketConn.ReadFrom(p)
+		if err != nil || !isSTUN(p[:n]) || sound(p[:n]) {
+			return n, from, err
+		}
+	}
+}
+
+// soundTCP is a connection to a TURN server that ends with the first unsound message. Under TLS it is
+// as it was: what is in it cannot be seen here, and certificates tell whose it is. One goroutine reads.
+type soundTCP struct {
+	transport.TCPConn
+	frame []byte // what is left of the frame that is being read
+	plain bool   // it is no TURN
+}
+
+// Read implements [net.Conn].
+func (c *soundTCP) Read(p []byte) (int, error) {
+	if len(c.frame) == 0 {
+		if c.plain {
+			return c.TCPConn.Read(p)
+		}
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, c.frame)
+	c.frame = c.frame[n:]
+	return n, nil
+}
+
+// next reads a frame.
+func (c *soundTCP) next() error {
+	head := make([]byte, channelDataHeader)
+	if _, err := io.ReadFull(c.TCPConn, head); err != nil {
+		return err
+	}
+	size := int(binary.BigEndian.Uint16(head[2:]))
+	switch {
+	case isSTUN(head):
+		size += stunHeader
+	case head[0]&0xc0 == 0x40: // ChannelData
+		size += channelDataHeader + -size&3
+	default:
+		c.frame, c.plain = head, true
+		return nil
+	}
+	if size > maxTurnFrame {
+		return errUnsound
+	}
+	c.frame = append(head, make([]byte, size-len(head))...)
+	if _, err := io.ReadFull(c.TCPConn, c.frame[len(head):]); err != nil {
+		return err
+	}
+	if isSTUN(c.frame) && !sound(c.frame) {
+		return errUnsound
+	}
+	return nil
+}
