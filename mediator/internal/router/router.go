@@ -474,7 +474,6 @@ func (r *Router) remoteError(from ident.MediatorID, m *mediation.Error) {
 // left: each sender, also where an earlier one's signal had the route forgotten. mu is held.
 func (r *Router) unreachable(mediator ident.MediatorID, m mediation.Signal) {
 	r.routes.forget(m.PeerID, mediator)
-	r.forgetPeer(mediator, m.FullHash, m.PeerID)
 	if _, here := r.registry.Conn(m.PeerID); !here && len(r.routes.get(m.PeerID)) == 0 {
 		r.offer(m.SenderID, peerNotFound(m))
 	}

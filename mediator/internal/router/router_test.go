@@ -201,14 +201,11 @@ func TestAskingAgainStartsAfresh(t *testing.T) {
 		pass(time.Second)
 		early.expect(peers(1, 1))
 		late.expect()
-		other := mediation.GetPeers{FullHash: fullHash(2)}
-		w.person(0, 4).say(mediation.Announce{FullHash: fullHash(2)})
-		pass(500 * time.Millisecond)
-		early.say(other) // while the first round runs
+		early.say(getPeers1) // while a round runs
 		pass(w.lookup / 2)
-		early.say(other)
-		pass(500 * time.Millisecond)
-		early.expect(peers(2, 4))
+		early.say(getPeers1)
+		pass(time.Second)
+		early.expect(peers(1, 1))
 	})
 }
 
@@ -856,90 +853,4 @@ func TestCloseInTheMiddleOfEverything(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestALookupCountsForThoseWhoAskAfterIt(t *testing.T) {
-	bubble(t, 2, func(t *testing.T, w *world) {
-		seeder := w.person(0, 1)
-		seeder.say(announce1)
-		pass(time.Second)
-		first := w.person(1, 2)
-		first.say(getPeers1)
-		pass(time.Second)
-		first.expect(peers(1, 1))
-		w.mu.Lock()
-		before, sent := w.finds, len(w.sent)
-		w.mu.Unlock()
-
-		// At once, and nobody else is asked.
-		second := w.person(1, 3)
-		second.say(getPeers1)
-		second.expect(peers(1, 1))
-		w.mu.Lock()
-		if w.finds != before {
-			t.Error("the DHT was asked again")
-		}
-		w.mu.Unlock()
-		second.say(signal(1, "offer"))
-		pass(100 * time.Millisecond)
-		seeder.expect(mediation.Announced{FullHash: fullHash(1)}, mediation.Signal{FullHash: fullHash(1), PeerID: second.id, SignalData: "offer"})
-		w.mu.Lock()
-		for _, message := range w.sent[sent:] {
-			if message.Type() == "get_peers" {
-				t.Error("another mediator was asked again")
-			}
-		}
-		w.mu.Unlock()
-
-		// Who announces later is remembered, and who is gone is not.
-		other := w.person(0, 4)
-		other.say(announce1)
-		pass(time.Second)
-		second.expect(peers(1, 4))
-		seeder.peer.Detach()
-		second.say(signal(1, "are you there"))
-		pass(time.Second)
-		second.refused(mediation.CodePeerNotFound)
-		third := w.person(1, 5)
-		third.say(getPeers1)
-		third.expect(peers(1, 4))
-
-		// In the end it is looked up again: within the pauses of the search, which goes on.
-		pass(2 * foundPause)
-		w.mu.Lock()
-		before = w.finds
-		w.mu.Unlock()
-		pass(foundPause / 2)
-		w.person(1, 6).say(getPeers1)
-		pass(time.Second)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.finds == before {
-			t.Error("the DHT is asked no more")
-		}
-	})
-}
-
-func TestALookupThatFoundNobodyIsMadeAgain(t *testing.T) {
-	bubble(t, 2, func(t *testing.T, w *world) {
-		first, second := w.person(1, 2), w.person(1, 3)
-		first.say(getPeers1)
-		pass(500 * time.Millisecond)
-		first.expect(peers(1))
-		w.person(0, 1).say(announce1)
-		pass(200 * time.Millisecond)
-		second.say(getPeers1)
-		pass(time.Second)
-		second.expect(peers(1, 1))
-	})
-}
-
-func TestWhatIsRememberedOfOthersIsBounded(t *testing.T) {
-	var o other
-	for n := range 3 * maxRemembered {
-		o.remember([]ident.PeerID{{18: byte(n >> 8), 19: byte(n)}, {18: byte(n >> 8), 19: byte(n)}})
-	}
-	if len(o.peers) != maxRemembered || o.peers[maxRemembered-1] != (ident.PeerID{18: (3*maxRemembered - 1) >> 8, 19: (3*maxRemembered - 1) & 255}) {
-		t.Errorf("%d are remembered, the last one %v", len(o.peers), o.peers[len(o.peers)-1])
-	}
 }
