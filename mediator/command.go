@@ -22,8 +22,9 @@ import (
 )
 
 const longHelp = `A mediator introduces peers (browsers, and headless ones) to each other, and
-steps aside: content never passes through it. Mediators find each other by a
-distributed hash table, so there is no centre. Anyone may run one.
+steps aside: content never passes through it, unless --turn lets it relay what
+two peers encrypted for each other. Mediators find each other by a distributed
+hash table, so there is no centre. Anyone may run one.
 
   port       serves HTTP and WebSocket to peers; 0 picks a free one
   dht-port   serves other mediators, over TCP and QUIC; 0 picks a free one

@@ -50,31 +50,28 @@ func sound(packet []byte) bool {
 	return true
 }
 
-// soundUDP is a UDP socket on which unsound messages are as if they had been lost.
-type soundUDP struct{ transport.UDPConn }
-
-// ReadFrom implements [net.PacketConn].
-func (c soundUDP) ReadFrom(p []byte) (n int, from net.Addr, err error) {
+// readSound reads a packet; unsound messages are as if they had been lost.
+func readSound(conn net.PacketConn, p []byte) (n int, from net.Addr, err error) {
 	for {
-		n, from, err = c.UDPConn.ReadFrom(p)
+		n, from, err = conn.ReadFrom(p)
 		if err != nil || !isSTUN(p[:n]) || sound(p[:n]) {
 			return n, from, err
 		}
 	}
 }
 
-// soundPackets is the same for a socket that is a [net.PacketConn] alone.
-type soundPackets struct{ net.PacketConn }
+// soundUDP and soundPackets are UDP sockets without unsound messages, in the two forms in which
+// pion wants them.
+type (
+	soundUDP     struct{ transport.UDPConn }
+	soundPackets struct{ net.PacketConn }
+)
 
 // ReadFrom implements [net.PacketConn].
-func (c soundPackets) ReadFrom(p []byte) (n int, from net.Addr, err error) {
-	for {
-		n, from, err = c.PacketConn.ReadFrom(p)
-		if err != nil || !isSTUN(p[:n]) || sound(p[:n]) {
-			return n, from, err
-		}
-	}
-}
+func (c soundUDP) ReadFrom(p []byte) (int, net.Addr, error) { return readSound(c.UDPConn, p) }
+
+// ReadFrom implements [net.PacketConn].
+func (c soundPackets) ReadFrom(p []byte) (int, net.Addr, error) { return readSound(c.PacketConn, p) }
 
 // soundTCP is a connection to a TURN server that ends with the first unsound message. Under TLS it is
 // as it was: what is in it cannot be seen here, and certificates tell whose it is. One goroutine reads.

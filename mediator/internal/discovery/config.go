@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"p2pcdn/mediator/internal/limits"
 )
 
 // Config is what a Discovery is made of. The zero value of every field but Key
@@ -72,19 +74,14 @@ var DefaultTiming = Timing{
 }
 
 func (t Timing) withDefaults() Timing {
-	fill := func(d *time.Duration, normal time.Duration) {
-		if *d == 0 {
-			*d = normal
-		}
-	}
-	fill(&t.RecordValidity, DefaultTiming.RecordValidity)
-	fill(&t.Renew, DefaultTiming.Renew)
-	fill(&t.Watch, DefaultTiming.Watch)
-	fill(&t.Settle, DefaultTiming.Settle)
-	fill(&t.BootstrapMin, DefaultTiming.BootstrapMin)
-	fill(&t.BootstrapMax, DefaultTiming.BootstrapMax)
-	fill(&t.RetryMin, DefaultTiming.RetryMin)
-	fill(&t.RetryMax, DefaultTiming.RetryMax)
+	limits.Fill(&t.RecordValidity, DefaultTiming.RecordValidity)
+	limits.Fill(&t.Renew, DefaultTiming.Renew)
+	limits.Fill(&t.Watch, DefaultTiming.Watch)
+	limits.Fill(&t.Settle, DefaultTiming.Settle)
+	limits.Fill(&t.BootstrapMin, DefaultTiming.BootstrapMin)
+	limits.Fill(&t.BootstrapMax, DefaultTiming.BootstrapMax)
+	limits.Fill(&t.RetryMin, DefaultTiming.RetryMin)
+	limits.Fill(&t.RetryMax, DefaultTiming.RetryMax)
 	return t
 }
 

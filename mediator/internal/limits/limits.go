@@ -28,14 +28,6 @@ func Fill[N int | time.Duration](limit *N, fallback N) {
 // Reached reports whether there may be no more than there are.
 func Reached(count, limit int) bool { return limit >= 0 && count >= limit }
 
-// Within cuts a number to a limit.
-func Within(count, limit int) int {
-	if limit < 0 {
-		return count
-	}
-	return min(count, limit)
-}
-
 // Limiter holds something to so many a second, with BurstSeconds saved up at the most
 // and least in any case, so that a single thing of that size can pass.
 func Limiter(perSecond, least int) *rate.Limiter {
@@ -43,14 +35,6 @@ func Limiter(perSecond, least int) *rate.Limiter {
 		return rate.NewLimiter(rate.Inf, 0)
 	}
 	return rate.NewLimiter(rate.Limit(perSecond), max(perSecond*BurstSeconds, least))
-}
-
-// Flag reads a limit as people give it, where zero switches it off.
-func Flag[N int | time.Duration](value N) N {
-	if value == 0 {
-		return Off
-	}
-	return value
 }
 
 // Source is whom an address counts as: itself in IPv4, its /64 in IPv6, since

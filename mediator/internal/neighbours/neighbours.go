@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"p2pcdn/common/ident"
+	"p2pcdn/mediator/internal/limits"
 )
 
 const (
@@ -102,18 +103,13 @@ var DefaultTiming = Timing{
 }
 
 func (t Timing) withDefaults() Timing {
-	fill := func(d *time.Duration, normal time.Duration) {
-		if *d <= 0 {
-			*d = normal
-		}
-	}
-	fill(&t.Interval, DefaultTiming.Interval)
-	fill(&t.Watch, DefaultTiming.Watch)
-	fill(&t.OpenTimeout, DefaultTiming.OpenTimeout)
-	fill(&t.AnswerTimeout, DefaultTiming.AnswerTimeout)
-	fill(&t.CheckInterval, DefaultTiming.CheckInterval)
-	fill(&t.CheckRetry, DefaultTiming.CheckRetry)
-	fill(&t.CheckTimeout, DefaultTiming.CheckTimeout)
+	limits.Fill(&t.Interval, DefaultTiming.Interval)
+	limits.Fill(&t.Watch, DefaultTiming.Watch)
+	limits.Fill(&t.OpenTimeout, DefaultTiming.OpenTimeout)
+	limits.Fill(&t.AnswerTimeout, DefaultTiming.AnswerTimeout)
+	limits.Fill(&t.CheckInterval, DefaultTiming.CheckInterval)
+	limits.Fill(&t.CheckRetry, DefaultTiming.CheckRetry)
+	limits.Fill(&t.CheckTimeout, DefaultTiming.CheckTimeout)
 	return t
 }
 

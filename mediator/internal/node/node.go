@@ -175,12 +175,10 @@ func New(ctx context.Context, config Config) (_ *Node, err error) {
 	if n.lock, err = lock(config.DataDir); err != nil {
 		return nil, err
 	}
-	var packets net.PacketConn
-	if n.listener, packets, err = openPorts(config); err != nil {
+	if n.listener, n.packets, err = openPorts(config); err != nil {
 		return nil, err
 	}
 	n.address = n.listener.Addr().(*net.TCPAddr)
-	n.packets = packets
 	if n.tls, err = startTLS(config); err != nil {
 		return nil, err
 	}

@@ -79,6 +79,28 @@ func certificate(t *testing.T, dir string, serial int64) *x509.CertPool {
 	return pool
 }
 
+// shakeHands introduces a peer, and returns what it is told; the test fails where it is not let in.
+func shakeHands(t *testing.T, conn *websocket.Conn) mediation.Established {
+	t.Helper()
+	id, err := ident.NewPeerID(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Write(t.Context(), websocket.MessageText, mediation.Encode(mediation.Handshake{PeerID: id})); err != nil {
+		t.Fatal(err)
+	}
+	_, text, err := conn.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, err := mediation.Decode(text)
+	established, is := message.(mediation.Established)
+	if err != nil || !is {
+		t.Fatalf("the handshake was answered by %s, %v", text, err)
+	}
+	return established
+}
+
 func TestTLSFromFiles(t *testing.T) {
 	dir, config := t.TempDir(), loopback(t)
 	pool := certificate(t, dir, 1)
@@ -106,13 +128,7 @@ func TestTLSFromFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
-	id, _ := ident.NewPeerID(rand.Reader)
-	if err := conn.Write(t.Context(), websocket.MessageText, mediation.Encode(mediation.Handshake{PeerID: id})); err != nil {
-		t.Fatal(err)
-	}
-	if _, text, err := conn.Read(t.Context()); err != nil || !strings.Contains(string(text), "established") {
-		t.Fatalf("the handshake was answered by %s, %v", text, err)
-	}
+	shakeHands(t, conn)
 
 	pool = certificate(t, dir, 2)
 	if err := n.Reload(); err != nil {
@@ -282,19 +298,7 @@ func iceServers(t *testing.T, n *Node, host string) []mediation.ICEServer {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
-	id, _ := ident.NewPeerID(rand.Reader)
-	if err := conn.Write(t.Context(), websocket.MessageText, mediation.Encode(mediation.Handshake{PeerID: id})); err != nil {
-		t.Fatal(err)
-	}
-	_, text, err := conn.Read(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	message, err := mediation.Decode(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return message.(mediation.Established).ICEServers
+	return shakeHands(t, conn).ICEServers
 }
 
 // reflexive asks a STUN server for the port from which a socket comes (RFC 8489): 0 where it does not say.

@@ -498,17 +498,11 @@ func TestVisitorsWithoutARequestAreBounded(t *testing.T) {
 	for _, conn := range conns {
 		_ = conn.Close()
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	eventually(t, "none is counted any more", func() bool {
 		server.visitors.mu.Lock()
-		total, sources := server.visitors.total, len(server.visitors.sources)
-		server.visitors.mu.Unlock()
-		if total == 0 && sources == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d are counted of %d sources, and none is there", total, sources)
-		}
-	}
+		defer server.visitors.mu.Unlock()
+		return server.visitors.total == 0 && len(server.visitors.sources) == 0
+	})
 }
 
 // refusals is an Observer that keeps the codes.
