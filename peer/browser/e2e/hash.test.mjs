@@ -47,18 +47,32 @@ describe("hashing", () => {
     return file;
   }
 
-  /** Runs in the page: hashes the file; what came of it, and what it was told of workers and progress. */
-  async function hash(crewed) {
+  /**
+   * Runs in the page: hashes the file; what came of it, and what it was told of workers and progress. With wait
+   * the page itself does not hash before a worker has come up: alone it might be done before.
+   */
+  async function hash(crewed, wait = false) {
     const { Geometry, pageCrew, sum } = window.content;
     const [file] = document.getElementById("file").files;
     const told = [];
     let workers = 0; // that came up
     let running = 0;
+    let cameUp;
+    const up = new Promise((resolve) => (cameUp = resolve));
+    const { digest } = SubtleCrypto.prototype;
+    crypto.subtle.digest = async (...args) => {
+      if (wait) await up;
+      return digest.apply(crypto.subtle, args);
+    };
     window.Worker = class extends window.Worker {
       constructor(...args) {
         super(...args);
         running++;
-        this.addEventListener("message", ({ data }) => (workers += Number(data.type === "ready")));
+        this.addEventListener("message", ({ data }) => {
+          if (data.type !== "ready") return;
+          workers++;
+          cameUp();
+        });
       }
       terminate() {
         super.terminate();
@@ -98,7 +112,7 @@ describe("hashing", () => {
     test(`a file in workers of ${name}, until it gets shorter`, e2e.scene(async (t) => {
       const { page } = await e2e.open(t, await e2e.startBrowser(t, name), `${site}/`);
       const file = await choose(t, page);
-      const hashed = await page.evaluate(hash, true);
+      const hashed = await page.evaluate(hash, true, true);
       check(hashed, file);
       assert.ok(hashed.workers > 0, "no worker came up");
       assert.equal(hashed.running, hashed.workers, "those that came up are kept for the next file, and no others");
