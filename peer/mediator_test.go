@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is a chosen dependency
-
 package main
 
 import (
@@ -10,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"nhooyr.io/websocket"
+	"github.com/coder/websocket"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"

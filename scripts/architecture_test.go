@@ -90,7 +90,7 @@ var bans = []ban{
 		why: "nothing imports scripts: they can be changed without a look at the programs",
 	},
 	{
-		from: []string{"..."}, to: []string{"nhooyr.io/websocket/..."}, except: []string{"mediator/internal/wsserver", "peer/signaling", "scripts/bench/introduce"},
+		from: []string{"..."}, to: []string{"github.com/coder/websocket/..."}, except: []string{"mediator/internal/wsserver", "peer/signaling", "scripts/bench/introduce"},
 		why: "one room per program, so that a successor (coder/websocket) is a change of one room",
 	},
 	{
@@ -261,7 +261,7 @@ func TestRulesCanFail(t *testing.T) {
 		{from: "mediator/internal/neighbours", to: "mediator/internal/discovery"},
 		{from: "mediator/internal/node", to: "github.com/prometheus/client_golang/prometheus"},
 		{from: "mediator/internal/unheard", to: "common/content"},
-		{from: "mediator/internal/node", to: "nhooyr.io/websocket"},
+		{from: "mediator/internal/node", to: "github.com/coder/websocket"},
 		{from: "mediator/internal/relay", to: "github.com/libp2p/go-libp2p-kad-dht/records"},
 		{from: "mediator/internal/router", to: "github.com/libp2p/go-libp2p/core/peer"},
 		{from: "mediator/internal/relay", to: "github.com/pion/webrtc/v3"},
@@ -298,7 +298,7 @@ func TestRulesCanFail(t *testing.T) {
 	if good := violations([]edge{
 		{from: "mediator", to: "mediator/internal/node"},
 		{from: "mediator/internal/router", to: "time"},
-		{from: "mediator/internal/wsserver", to: "nhooyr.io/websocket"},
+		{from: "mediator/internal/wsserver", to: "github.com/coder/websocket"},
 		{from: "mediator/internal/node", to: "mediator/internal/relay"},
 		{from: "peer/client", to: "peer/rtc"},
 		{from: "peer/rtc", to: "github.com/pion/webrtc/v3"},

@@ -76,7 +76,7 @@ func ParseInfo(text []byte) (Info, error) {
 }
 
 // readInfo reads each field for itself.
-func readInfo(fields map[string]json.RawMessage) (info Info, err error) {
+func readInfo(fields strict.Fields) (info Info, err error) {
 	for _, field := range []struct {
 		name string
 		read func(json.RawMessage) bool
@@ -90,7 +90,7 @@ func readInfo(fields map[string]json.RawMessage) (info Info, err error) {
 		{"piece_length", readInt(&info.PieceLength), CodeBadPieceLength, false},
 		{"piece_hashes", info.readPieceHashes, CodeBadPieceHash, false},
 	} {
-		raw, there := fields[field.name]
+		raw, there := fields.Get(field.name)
 		switch {
 		case !there && field.need:
 			return Info{}, fail(field.code, "the info dictionary has no %s", field.name)
@@ -98,7 +98,7 @@ func readInfo(fields map[string]json.RawMessage) (info Info, err error) {
 			return Info{}, fail(field.code, "the info dictionary's %s is malformed", field.name)
 		}
 	}
-	if _, there := fields["piece_length"]; !there {
+	if _, there := fields.Get("piece_length"); !there {
 		info.PieceLength = DefaultPieceLength(info.TotalLength)
 	}
 	return info, nil

@@ -26,7 +26,7 @@ func Decode(text []byte) (Message, error) {
 	in := object{fields: fields}
 	message := in.message()
 	if in.err != nil {
-		in.err.FullHash, in.err.PeerID, in.err.SenderID = in.hash, in.ids["peer_id"], in.ids["sender_id"]
+		in.err.FullHash, in.err.PeerID, in.err.SenderID = in.hash, in.peer, in.sender
 		return nil, in.err
 	}
 	return message, nil
@@ -43,10 +43,10 @@ func tooBig(length int) *Error {
 // object reads the fields of a JSON object, in the order in which they are
 // asked for. The first failure sticks, and nothing is read after it.
 type object struct {
-	fields map[string]json.RawMessage
-	err    *Error
-	hash   *content.FullHash       // full_hash, once it was read
-	ids    map[string]ident.PeerID // the peer ids that were read, by field
+	fields       strict.Fields
+	err          *Error
+	hash         *content.FullHash // full_hash, once it was read
+	peer, sender ident.PeerID      // likewise peer_id and sender_id
 }
 
 // message reads every field of a type in the order of the specification.
@@ -62,8 +62,8 @@ func (o *object) message() Message {
 		return Peers{FullHash: o.fullHash(), Peers: o.peerIDs("peers")}
 	case typeSignal:
 		return Signal{
-			FullHash: o.fullHash(), PeerID: o.peerID("peer_id", required),
-			SignalData: o.signalData(), SenderID: o.peerID("sender_id", optional),
+			FullHash: o.fullHash(), PeerID: o.peerID(required),
+			SignalData: o.signalData(), SenderID: o.senderID(),
 		}
 	case typeAnnounce:
 		return Announce{FullHash: o.fullHash()}
@@ -82,7 +82,7 @@ func (o *object) message() Message {
 func (o *object) handshake() Message {
 	switch o.text("connection_type", required, MaxText) {
 	case connectionMediation:
-		return Handshake{PeerID: o.peerID("peer_id", required)}
+		return Handshake{PeerID: o.peerID(required)}
 	case connectionReplication:
 		return Replication{MediatorID: o.mediatorID("peer_id")}
 	default:
@@ -93,11 +93,11 @@ func (o *object) handshake() Message {
 
 func (o *object) errorMessage() Message {
 	message := &Error{Code: ErrorCode(o.text("code", required, MaxText)), Message: o.text("message", required, MaxText)}
-	if _, there := o.fields["full_hash"]; there {
+	if _, there := o.fields.Get("full_hash"); there {
 		hash := o.fullHash()
 		message.FullHash = &hash
 	}
-	message.PeerID, message.SenderID = o.peerID("peer_id", optional), o.peerID("sender_id", optional)
+	message.PeerID, message.SenderID = o.peerID(optional), o.senderID()
 	message.Mediators = o.texts("mediators", optional)
 	return message
 }
@@ -115,45 +115,53 @@ func (o *object) fail(err *Error) {
 	}
 }
 
-// read looks a field up and lets parse read it; parse reports whether the value
-// is of its type. It returns false where there is nothing to go on with.
-func (o *object) read(name string, need need, parse func(json.RawMessage) bool) bool {
-	raw, there := o.fields[name]
-	switch {
-	case o.err != nil:
-		return false
-	case !there && need == required:
-		o.fail(bad("the message has no %s", name))
-		return false
-	case there && !parse(raw):
-		o.fail(bad("%s is of the wrong type", name))
-		return false
+// raw looks a field up. It returns false where there is nothing to go on with.
+func (o *object) raw(name string, need need) (raw json.RawMessage, there bool) {
+	if o.err != nil {
+		return nil, false
 	}
-	return there
+	raw, there = o.fields.Get(name)
+	if !there && need == required {
+		o.fail(bad("the message has no %s", name))
+	}
+	return raw, there
 }
 
-func (o *object) text(name string, need need, limit int) (text string) {
-	if o.anyText(name, need, &text) && len(text) > limit {
+func wrongType(name string) *Error { return bad("%s is of the wrong type", name) }
+
+// anyText reads a text of any length.
+func (o *object) anyText(name string, need need) (text string, there bool) {
+	raw, there := o.raw(name, need)
+	if !there {
+		return "", false
+	}
+	text, ok := strict.Text(raw)
+	if !ok {
+		o.fail(wrongType(name))
+	}
+	return text, ok
+}
+
+func (o *object) text(name string, need need, limit int) string {
+	text, _ := o.anyText(name, need)
+	if len(text) > limit {
 		o.fail(bad("%s has at most %d bytes", name, limit))
 		return ""
 	}
 	return text
 }
 
-func (o *object) anyText(name string, need need, into *string) bool {
-	return o.read(name, need, func(raw json.RawMessage) (ok bool) {
-		*into, ok = strict.Text(raw)
-		return ok
-	})
-}
-
 // list reads a list of at most limit entries.
-func (o *object) list(name string, need need, limit int) (items []json.RawMessage) {
-	there := o.read(name, need, func(raw json.RawMessage) (ok bool) {
-		items, ok = strict.List(raw)
-		return ok
-	})
-	if there && len(items) > limit {
+func (o *object) list(name string, need need, limit int) []json.RawMessage {
+	raw, there := o.raw(name, need)
+	if !there {
+		return nil
+	}
+	items, ok := strict.List(raw)
+	switch {
+	case !ok:
+		o.fail(wrongType(name))
+	case len(items) > limit:
 		o.fail(bad("%s has at most %d entries", name, limit))
 		return nil
 	}
@@ -161,8 +169,8 @@ func (o *object) list(name string, need need, limit int) (items []json.RawMessag
 }
 
 func (o *object) fullHash() content.FullHash {
-	var text string
-	if !o.anyText("full_hash", required, &text) {
+	text, there := o.anyText("full_hash", required)
+	if !there {
 		return content.FullHash{}
 	}
 	hash, err := content.ParseFullHash(text)
@@ -174,26 +182,31 @@ func (o *object) fullHash() content.FullHash {
 	return hash
 }
 
-func (o *object) peerID(name string, need need) ident.PeerID {
-	var text string
-	if !o.anyText(name, need, &text) {
+func (o *object) peerID(need need) ident.PeerID {
+	o.peer = o.id("peer_id", need)
+	return o.peer
+}
+
+func (o *object) senderID() ident.PeerID {
+	o.sender = o.id("sender_id", optional)
+	return o.sender
+}
+
+func (o *object) id(name string, need need) ident.PeerID {
+	text, there := o.anyText(name, need)
+	if !there {
 		return ident.PeerID{}
 	}
 	id, err := ident.ParsePeerID(text)
 	if err != nil {
 		o.fail(&Error{Code: CodeBadPeerID, Message: name + " is 40 lower-case hex digits"})
-		return ident.PeerID{}
 	}
-	if o.ids == nil {
-		o.ids = make(map[string]ident.PeerID, 2)
-	}
-	o.ids[name] = id
 	return id
 }
 
 func (o *object) mediatorID(name string) ident.MediatorID {
-	var text string
-	if !o.anyText(name, required, &text) {
+	text, there := o.anyText(name, required)
+	if !there {
 		return ident.MediatorID{}
 	}
 	id, err := ident.ParseMediatorID(text)
@@ -238,7 +251,7 @@ func (o *object) texts(name string, need need) (texts []string) {
 
 func (o *object) iceServers(name string) (servers []ICEServer) {
 	for _, item := range o.list(name, optional, MaxICEServers) {
-		fields, ok := strict.Fields(item)
+		fields, ok := strict.Object(item)
 		entry := object{fields: fields}
 		server := ICEServer{
 			URLs:     entry.texts("urls", required),
@@ -253,10 +266,18 @@ func (o *object) iceServers(name string) (servers []ICEServer) {
 	return servers
 }
 
-func (o *object) signalData() (data string) {
-	if o.anyText("signal_data", required, &data) && (len(data) > MaxSignalData || strict.TextLength(data) > maxQuotedSignalData) {
+func (o *object) signalData() SignalData {
+	raw, there := o.raw("signal_data", required)
+	if !there {
+		return SignalData{}
+	}
+	data, ok := quoted(raw)
+	switch {
+	case !ok:
+		o.fail(wrongType("signal_data"))
+	case data.Len() > MaxSignalData || len(data.quoted) > maxQuotedSignalData:
 		o.fail(&Error{Code: CodeSignalTooBig, Message: fmt.Sprintf("signal_data has at most %d bytes, and %d in quotes", MaxSignalData, maxQuotedSignalData)})
-		return ""
+		return SignalData{}
 	}
 	return data
 }
@@ -270,7 +291,7 @@ type envelope struct {
 	FullHash       *content.FullHash `json:"full_hash,omitempty"`
 	PeerID         string            `json:"peer_id,omitempty"`
 	ConnectionType string            `json:"connection_type,omitempty"`
-	SignalData     *string           `json:"signal_data,omitempty"`
+	SignalData     json.RawMessage   `json:"signal_data,omitempty"`
 	SenderID       string            `json:"sender_id,omitempty"`
 	Peers          *[]ident.PeerID   `json:"peers,omitempty"`
 	ICEServers     []ICEServer       `json:"ice_servers,omitempty"`
@@ -291,8 +312,8 @@ func Encode(message Message) []byte {
 	case Finish:
 		return begin(m, 128).hash(m.FullHash).end()
 	case Signal:
-		out := begin(m, 256+len(m.SignalData)*9/8).hash(m.FullHash).id("peer_id", m.PeerID)
-		out = strict.AppendText(append(out, `,"signal_data":`...), m.SignalData)
+		out := begin(m, 256+len(m.SignalData.quoted)).hash(m.FullHash).id("peer_id", m.PeerID)
+		out = append(append(out, `,"signal_data":`...), m.SignalData.json()...)
 		if !m.SenderID.IsZero() {
 			out = out.id("sender_id", m.SenderID)
 		}
@@ -350,7 +371,7 @@ func encode(message Message) []byte {
 		}
 		out.FullHash, out.Peers = &m.FullHash, &peers
 	case Signal:
-		out.FullHash, out.PeerID, out.SignalData = &m.FullHash, m.PeerID.String(), &m.SignalData
+		out.FullHash, out.PeerID, out.SignalData = &m.FullHash, m.PeerID.String(), json.RawMessage(m.SignalData.json())
 		out.SenderID = optionalID(m.SenderID)
 	case Announce:
 		out.FullHash = &m.FullHash

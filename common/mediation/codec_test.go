@@ -45,8 +45,8 @@ func messages(t testing.TB) []mediation.Message {
 		mediation.GetPeers{FullHash: hash},
 		mediation.Peers{FullHash: hash, Peers: []ident.PeerID{}},
 		mediation.Peers{FullHash: hash, Peers: []ident.PeerID{peer, sender}},
-		mediation.Signal{FullHash: hash, PeerID: peer, SignalData: `{"type":"offer","sdp":"v=0\r\n"}`},
-		mediation.Signal{FullHash: hash, PeerID: peer, SenderID: sender, SignalData: "\x00\u2028\u2029\\u2028<&>😀"},
+		mediation.Signal{FullHash: hash, PeerID: peer, SignalData: mediation.NewSignalData(`{"type":"offer","sdp":"v=0\r\n"}`)},
+		mediation.Signal{FullHash: hash, PeerID: peer, SenderID: sender, SignalData: mediation.NewSignalData("\x00\u2028\u2029\\u2028<&>😀")},
 		mediation.Announce{FullHash: hash},
 		mediation.Announced{FullHash: hash},
 		mediation.Finish{FullHash: hash},
@@ -79,7 +79,7 @@ func TestFullSignalFitsWithSender(t *testing.T) {
 		strings.Repeat("\u2028", mediation.MaxSignalData/3),
 		strings.Repeat("\x01", mediation.MaxSignalData/3),
 	} {
-		arrived, err := mediation.Decode(mediation.Encode(mediation.Signal{FullHash: hash, PeerID: peer, SignalData: data}))
+		arrived, err := mediation.Decode(mediation.Encode(mediation.Signal{FullHash: hash, PeerID: peer, SignalData: mediation.NewSignalData(data)}))
 		if err != nil {
 			t.Fatal(err)
 		}

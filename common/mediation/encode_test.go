@@ -13,7 +13,7 @@ func TestManyMessagesAreWrittenAsTheOthers(t *testing.T) {
 	hash, one, two := content.FullHash{1, 31: 0xff}, ident.PeerID{1}, ident.PeerID{19: 0xab}
 	for _, message := range []Message{
 		GetPeers{hash}, Announce{hash}, Announced{hash}, Finish{hash}, Peers{FullHash: hash}, Peers{hash, []ident.PeerID{one}}, Peers{hash, []ident.PeerID{one, two}},
-		Signal{FullHash: hash, PeerID: one}, Signal{FullHash: hash, PeerID: one, SenderID: two, SignalData: "{\"type\":\"offer\",\"sdp\":\"v=0\\r\\n\"}\x01\u2028"},
+		Signal{FullHash: hash, PeerID: one}, Signal{FullHash: hash, PeerID: one, SenderID: two, SignalData: NewSignalData("{\"type\":\"offer\",\"sdp\":\"v=0\\r\\n\"}\x01\u2028")},
 	} {
 		if got, want := Encode(message), encode(message); !bytes.Equal(got, want) {
 			t.Errorf("%s instead of %s", got, want)

@@ -52,7 +52,7 @@ type Signal struct {
 	FullHash   content.FullHash
 	PeerID     ident.PeerID // the receiver; towards a peer: the sender
 	SenderID   ident.PeerID // between mediators: the sender; else zero
-	SignalData string
+	SignalData SignalData
 }
 
 // Announce says that the peer seeds a content.

@@ -18,9 +18,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
-	"strconv"
 	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -33,86 +31,6 @@ const (
 	// tells apart from its neighbours (ECMAScript, Number.MAX_SAFE_INTEGER).
 	MaxInt = 1<<53 - 1
 )
-
-// Object parses a whole text to the fields of its object, and reports whether
-// the text follows the rules of this package. Values stay raw, for the other
-// functions to read, and are parts of the text.
-func Object(text []byte) (fields map[string]json.RawMessage, ok bool) {
-	if !utf8.Valid(text) || !wellFormed(text) || !json.Valid(text) {
-		return nil, false
-	}
-	return split(text)
-}
-
-// split takes an object apart that is known to be valid. (encoding/json would parse it once
-// more for that, by reflection, and copy each value: that took as long as all the rest of a message.)
-func split(text []byte) (fields map[string]json.RawMessage, ok bool) {
-	i := space(text, 0)
-	if text[i] != '{' {
-		return nil, false
-	}
-	fields = make(map[string]json.RawMessage, 4) // as most messages have
-	for i = space(text, i+1); text[i] != '}'; {
-		end := valueEnd(text, i)
-		name, _ := Text(json.RawMessage(text[i:end])) // a valid one can be read
-		i = space(text, space(text, end)+1)           // behind the colon
-		end = valueEnd(text, i)
-		fields[name] = json.RawMessage(text[i:end:end])
-		if i = space(text, end); text[i] == ',' {
-			i = space(text, i+1)
-		}
-	}
-	return fields, true
-}
-
-// space passes over white space.
-func space(text []byte, i int) int {
-	for text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r' {
-		i++
-	}
-	return i
-}
-
-// valueEnd is where the value ends that begins at i, within an object.
-func valueEnd(text []byte, i int) int {
-	switch text[i] {
-	case '"':
-		for i++; text[i] != '"'; i++ {
-			if text[i] == '\\' {
-				i++
-			}
-		}
-		return i + 1
-	case '{', '[':
-		for depth := 1; depth > 0; {
-			switch i++; text[i] {
-			case '"':
-				i = valueEnd(text, i) - 1
-			case '{', '[':
-				depth++
-			case '}', ']':
-				depth--
-			}
-		}
-		return i + 1
-	}
-	for strings.IndexByte(",} \n\t\r", text[i]) < 0 {
-		i++
-	}
-	return i
-}
-
-// Fields reads a raw value as an object.
-func Fields(raw json.RawMessage) (fields map[string]json.RawMessage, ok bool) {
-	ok = read(raw, "{", &fields)
-	return fields, ok
-}
-
-// List reads a raw value as a list.
-func List(raw json.RawMessage) (items []json.RawMessage, ok bool) {
-	ok = read(raw, "[", &items)
-	return items, ok
-}
 
 // Text reads a raw value as a string.
 func Text(raw json.RawMessage) (text string, ok bool) {
@@ -185,6 +103,32 @@ func TextLength(text string) int {
 	return length
 }
 
+// Shortest reports whether a valid raw string is what AppendText writes of its text, and if so
+// how many bytes that text has.
+func Shortest(raw json.RawMessage) (length int, ok bool) {
+	length = len(raw) - len(`""`)
+	for i := 1; i < len(raw)-1; i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		i++
+		switch char := raw[i]; char {
+		case '"', '\\', 'b', 'f', 'n', 'r', 't':
+			length--
+		case 'u':
+			control := unit(raw[i-1:])
+			if control >= ' ' || shortEscapes[control] != 0 || string(raw[i:i+5]) != string(appendEscape(nil, byte(control))[1:]) {
+				return 0, false
+			}
+			i += 4
+			length -= len(`\u0000`) - 1
+		default:
+			return 0, false
+		}
+	}
+	return length, true
+}
+
 // shortEscapes are the characters that a backslash and one letter stand for.
 var shortEscapes = [256]byte{'"': '"', '\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't'}
 
@@ -225,53 +169,4 @@ func Clip(text string, limit int) string {
 		text = text[:len(text)-size]
 	}
 	return text
-}
-
-// wellFormed checks the depth and the escaped surrogates of a text that is
-// otherwise left to the JSON parser.
-func wellFormed(text []byte) bool {
-	depth, inString := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"':
-			inString = !inString
-		case inString && c == '\\':
-			length, ok := escape(text[i:])
-			if !ok {
-				return false
-			}
-			i += length - 1
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > MaxDepth {
-				return false
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return true
-}
-
-// escape returns how many bytes of the escape at the start of text are passed
-// over: the pair of surrogates, or else the backslash and what it escapes.
-func escape(text []byte) (length int, ok bool) {
-	high := unit(text)
-	if !utf16.IsSurrogate(high) {
-		return 2, true
-	}
-	pair := utf16.DecodeRune(high, unit(text[6:]))
-	return 12, pair != utf8.RuneError
-}
-
-// unit is the UTF-16 code unit of the escape \uXXXX at the start of text, or -1.
-func unit(text []byte) rune {
-	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
-		return -1
-	}
-	value, err := strconv.ParseUint(string(text[2:6]), 16, 16)
-	if err != nil {
-		return -1
-	}
-	return rune(value)
 }

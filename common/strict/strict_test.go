@@ -3,10 +3,10 @@ package strict_test
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"math"
 	"math/rand/v2"
-	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -33,8 +33,13 @@ func TestObject(t *testing.T) {
 		}
 	}
 	fields, _ := strict.Object([]byte(`{"a":1, "\u0061" : [ 2 ] ,"A":3}`))
-	if want := map[string]json.RawMessage{"a": json.RawMessage("[ 2 ]"), "A": json.RawMessage("3")}; !reflect.DeepEqual(fields, want) {
-		t.Errorf("%s", fields)
+	for name, want := range map[string]string{"a": "[ 2 ]", "A": "3"} {
+		if raw, there := fields.Get(name); !there || string(raw) != want {
+			t.Errorf("%s is %s", name, raw)
+		}
+	}
+	if raw, there := fields.Get("b"); there || raw != nil {
+		t.Errorf("b is %s", raw)
 	}
 }
 
@@ -43,7 +48,7 @@ func TestValues(t *testing.T) {
 		_, isText := strict.Text(json.RawMessage(raw))
 		_, isInt := strict.Int(json.RawMessage(raw))
 		_, isList := strict.List(json.RawMessage(raw))
-		_, isObject := strict.Fields(json.RawMessage(raw))
+		_, isObject := strict.Object([]byte(raw))
 		got := map[string]bool{`"a"`: isText, `1`: isInt, `[]`: isList, `{}`: isObject}
 		for of, ok := range got {
 			if ok != (of == raw) {
@@ -152,26 +157,81 @@ func FuzzAppendText(f *testing.F) {
 	})
 }
 
-// FuzzObject holds the way in which an object is taken apart to what encoding/json makes of it.
+// wellFormed is what the rules demand beyond JSON: the depth, and escaped surrogates in pairs.
+func wellFormed(text []byte) bool {
+	escape := regexp.MustCompile(`^(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?:[0-9abcefABCEF]...|[dD][0-7]..)|\\[^u])`)
+	depth, inString := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			inString = !inString
+		case inString && c == '\\':
+			length := len(escape.Find(text[i:]))
+			if length == 0 {
+				return false
+			}
+			i += length - 1
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > strict.MaxDepth {
+				return false
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return true
+}
+
+// FuzzObject holds what is taken for an object, and what for its fields, to encoding/json.
 func FuzzObject(f *testing.F) {
 	for _, text := range []string{
 		`{}`, ` { } `, `{"a":1}`, "\n{\t\"a\" :\r[1, {\"b\":\"]}\\\"\"}] , \"c\":null}", `{"a":"\\","b":"\"}"}`, `{"a":1,"a":2,"\u0061":3}`,
 		`{"":{"":""}}`, `null`, `[]`, `"a"`, `{"a":}`, `{"a"}`, `{"a":1,}`, `{"a":-1.5e3,"b":true}`, `{"a":"\ud800"}`, "{\"a\":\"\xff\"}", `{"a":1}x`,
+		`{"a":[1,]}`, `{"a":[,1]}`, `{"a":01}`, `{"a":-}`, `{"a":1.}`, `{"a":.1}`, `{"a":1e}`, `{"a":1e+}`, `{"a":1E-01}`, `{"a":tru}`, `{"a":nulll}`, `{,}`, `{"a":1 "b":2}`,
+		`{"a":"\x"}`, `{"a":"\u12g4"}`, `{"a":"\uD83d\uDe00"}`, "{\"a\":\"\t\"}", `{"a":"`, `{"a`, `{`, `{"a":[`, `{"a":[[]`, `{a:1}`, `{1:1}`, `{"a":1}}`, `{"a":+1}`,
+		`{"a":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}`, `{"a":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}`,
 	} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var want map[string]json.RawMessage
-		valid := json.Unmarshal(text, &want) == nil && want != nil
+		valid := utf8.Valid(text) && json.Unmarshal(text, &want) == nil && want != nil && wellFormed(text)
 		fields, ok := strict.Object(bytes.Clone(text))
-		if ok && !valid {
-			t.Fatalf("%q is taken for an object", text)
+		if ok != valid {
+			t.Fatalf("%q is an object: %v instead of %v", text, ok, valid)
 		}
 		if !ok {
-			return // the rules are stricter; TestObject has them
+			return
 		}
-		if !maps.EqualFunc(fields, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
-			t.Errorf("%q has the fields %q instead of %q", text, fields, want)
+		for name, value := range want {
+			if got, there := fields.Get(name); !there || !bytes.Equal(got, value) {
+				t.Errorf("%q has %q as %q instead of %q", text, name, got, value)
+			}
+			var list []json.RawMessage
+			isList := value[0] == '[' && json.Unmarshal(value, &list) == nil
+			if got, ok := strict.List(value); ok != isList || !slices.EqualFunc(got, list, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+				t.Errorf("%q is the list %q, %v", value, got, ok)
+			}
+		}
+	})
+}
+
+// FuzzShortest holds what counts as the shortest form of a text to what that form is.
+func FuzzShortest(f *testing.F) {
+	for _, text := range []string{`""`, `"a"`, `"\n"`, `"\u000a"`, `"\u0001"`, `"\u001F"`, `"\u001f"`, `"\/"`, `"\u0041"`, `"\\u0041"`, `"\ud83d\ude00"`, `"ä"`, `"\"\\\b\f\r\t"`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		fields, _ := strict.Object(slices.Concat([]byte(`{"a":`), raw, []byte("}")))
+		raw, _ = fields.Get("a")
+		text, ok := strict.Text(raw)
+		if !ok {
+			return
+		}
+		want := bytes.Equal(strict.Encode(text), raw)
+		if length, ok := strict.Shortest(raw); ok != want || ok && length != len(text) {
+			t.Errorf("%s is the shortest form: %v instead of %v, of %d bytes instead of %d", raw, ok, want, length, len(text))
 		}
 	})
 }

@@ -178,7 +178,7 @@ func (l *hubLine) Signal(hash content.FullHash, to ident.PeerID, data string) er
 			continue
 		}
 		if other.id == to && !other.closed {
-			other.tell(mediation.Signal{FullHash: hash, PeerID: l.id, SignalData: data})
+			other.tell(mediation.Signal{FullHash: hash, PeerID: l.id, SignalData: mediation.NewSignalData(data)})
 			return nil
 		}
 	}
@@ -377,7 +377,7 @@ const contentLength = 1<<20 + 3
 func signalOf(e signaling.Event) (from ident.PeerID, signal rtc.Signal, is bool) {
 	if heard, ok := e.(signaling.Heard); ok {
 		if m, ok := heard.Message.(mediation.Signal); ok {
-			signal, err := rtc.ParseSignal(m.SignalData)
+			signal, err := rtc.ParseSignal(m.SignalData.String())
 			return m.PeerID, signal, err == nil
 		}
 	}

@@ -76,7 +76,7 @@ func (c *Client) answered() int {
 // signalled hands a remote signal to its link. An offer makes one: for a
 // content that we have a share of, and as long as there is room.
 func (c *Client) signalled(m mediation.Signal) {
-	signal, err := rtc.ParseSignal(m.SignalData)
+	signal, err := rtc.ParseSignal(m.SignalData.String())
 	if err != nil {
 		c.config.Log.Debug("a signal cannot be understood", "peer", m.PeerID.Short(), "err", err)
 		return

@@ -171,7 +171,7 @@ func (c *Client) Signal(hash content.FullHash, to ident.PeerID, data string) err
 		return ErrBusy
 	}
 	c.signals++
-	c.say(mediation.Signal{FullHash: hash, PeerID: to, SignalData: data})
+	c.say(mediation.Signal{FullHash: hash, PeerID: to, SignalData: mediation.NewSignalData(data)})
 	return nil
 }
 

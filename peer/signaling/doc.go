@@ -1,6 +1,6 @@
 // Package signaling is a peer's line to its mediator: the mediation protocol
 // (package mediation) over a WebSocket. It is the only room of the peer that knows
-// nhooyr.io/websocket.
+// github.com/coder/websocket.
 //
 // A [Client] is told what is wanted (Announce, GetPeers, Finish) and keeps to it: it
 // connects, and after a lost connection it connects again, to another mediator, with a

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is a chosen dependency; its successor would be a change of this room alone
-
 package signaling
 
 import (

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is a chosen dependency; its successor would be a change of this room alone
-
 package signaling
 
 import (
@@ -10,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"nhooyr.io/websocket"
+	"github.com/coder/websocket"
 
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"

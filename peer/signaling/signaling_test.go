@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is a chosen dependency; its successor would be a change of this room alone
-
 package signaling
 
 import (
@@ -12,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"go.uber.org/goleak"
-	"nhooyr.io/websocket"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
@@ -155,7 +153,7 @@ func TestConversation(t *testing.T) {
 				v.say(mediation.Peers{FullHash: m.FullHash, Peers: []ident.PeerID{peer}})
 			case mediation.Signal:
 				v.raw(`{"type":"from a later version"}`)
-				v.say(mediation.Signal{FullHash: m.FullHash, PeerID: m.PeerID, SignalData: "re: " + m.SignalData})
+				v.say(mediation.Signal{FullHash: m.FullHash, PeerID: m.PeerID, SignalData: mediation.NewSignalData("re: " + m.SignalData.String())})
 			case mediation.Finish:
 				v.say((&mediation.Error{Code: mediation.CodeRateLimited, Message: "slowly"}).About(m.FullHash))
 			case nil:
@@ -180,7 +178,7 @@ func TestConversation(t *testing.T) {
 	if err := c.Signal(hash, peer, data); err != nil {
 		t.Fatal(err)
 	}
-	if m := heard[mediation.Signal](t, c); m.PeerID != peer || m.SignalData != "re: "+data {
+	if m := heard[mediation.Signal](t, c); m.PeerID != peer || m.SignalData.String() != "re: "+data {
 		t.Error("another signal came")
 	}
 	c.Finish(hash)

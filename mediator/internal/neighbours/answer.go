@@ -2,7 +2,6 @@ package neighbours
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -67,19 +66,20 @@ func decodeAnswer(text []byte) (answer, error) {
 		return answer{}, fmt.Errorf("%w: it is one JSON object in UTF-8", errBadAnswer)
 	}
 	var a answer
-	if raw, there := fields["public_url"]; there {
+	if raw, there := fields.Get("public_url"); there {
 		url, ok := strict.Text(raw)
 		if _, err := parseTarget(url); !ok || err != nil {
 			return answer{}, fmt.Errorf("%w: public_url is no URL of a mediator", errBadAnswer)
 		}
 		a.PublicURL = url
 	}
-	if a.Version, ok = strict.Text(fields["version"]); !ok || len(a.Version) > maxVersion || strings.ContainsFunc(a.Version, unprintable) {
+	version, _ := fields.Get("version")
+	if a.Version, ok = strict.Text(version); !ok || len(a.Version) > maxVersion || strings.ContainsFunc(a.Version, unprintable) {
 		return answer{}, fmt.Errorf("%w: version is a text of at most %d bytes", errBadAnswer, maxVersion)
 	}
 	var peers, swarms bool
-	a.Peers, peers = count(fields["peers"])
-	a.Swarms, swarms = count(fields["swarms"])
+	a.Peers, peers = count(fields, "peers")
+	a.Swarms, swarms = count(fields, "swarms")
 	if !peers || !swarms {
 		return answer{}, fmt.Errorf("%w: peers and swarms are integers from 0 on", errBadAnswer)
 	}
@@ -88,7 +88,8 @@ func decodeAnswer(text []byte) (answer, error) {
 
 func unprintable(char rune) bool { return !unicode.IsPrint(char) }
 
-func count(raw json.RawMessage) (int64, bool) {
+func count(fields strict.Fields, name string) (int64, bool) {
+	raw, _ := fields.Get(name)
 	n, ok := strict.Int(raw)
 	return n, ok && n >= 0
 }

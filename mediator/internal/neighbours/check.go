@@ -180,7 +180,8 @@ func (c *checker) readID(ctx context.Context, conn net.Conn, to target) (ident.M
 		return fail(err)
 	}
 	fields, ok := strict.Object(body)
-	text, isText := strict.Text(fields["id"])
+	raw, _ := fields.Get("id")
+	text, isText := strict.Text(raw)
 	id, err := ident.ParseMediatorID(text)
 	if !ok || !isText || err != nil {
 		return fail(fmt.Errorf("%w: the answer has no id", errNoMediator))

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice
-
 package node
 
 import (
@@ -17,11 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	libp2ppeer "github.com/libp2p/go-libp2p/core/peer"
-	"nhooyr.io/websocket"
 
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
@@ -42,12 +40,12 @@ func TestOneMediator(t *testing.T) {
 // exchangeSignals sends an offer and its answer.
 func exchangeSignals(t *testing.T, seeder, leecher *peer) {
 	t.Helper()
-	leecher.say(mediation.Signal{FullHash: hashOf(1), PeerID: seeder.id, SignalData: `{"type":"offer"}`})
-	if got := seeder.next(); got != mediation.Message(mediation.Signal{FullHash: hashOf(1), PeerID: leecher.id, SignalData: `{"type":"offer"}`}) {
+	leecher.say(mediation.Signal{FullHash: hashOf(1), PeerID: seeder.id, SignalData: mediation.NewSignalData(`{"type":"offer"}`)})
+	if got := seeder.next(); got != mediation.Message(mediation.Signal{FullHash: hashOf(1), PeerID: leecher.id, SignalData: mediation.NewSignalData(`{"type":"offer"}`)}) {
 		t.Fatalf("the seeder got %s", show(got))
 	}
-	seeder.say(mediation.Signal{FullHash: hashOf(1), PeerID: leecher.id, SignalData: `{"type":"answer"}`})
-	if got := leecher.next(); got != mediation.Message(mediation.Signal{FullHash: hashOf(1), PeerID: seeder.id, SignalData: `{"type":"answer"}`}) {
+	seeder.say(mediation.Signal{FullHash: hashOf(1), PeerID: leecher.id, SignalData: mediation.NewSignalData(`{"type":"answer"}`)})
+	if got := leecher.next(); got != mediation.Message(mediation.Signal{FullHash: hashOf(1), PeerID: seeder.id, SignalData: mediation.NewSignalData(`{"type":"answer"}`)}) {
 		t.Fatalf("the leecher got %s", show(got))
 	}
 }
@@ -342,8 +340,8 @@ func TestHostileMediator(t *testing.T) {
 		{"a peer's handshake", mustFrame(mediation.Handshake{PeerID: nobody}), string(mediation.CodeHandshakeRequired)},
 		{"nonsense after", append(hello(us), frame("hello")...), string(mediation.CodeBadMessage)},
 		{"an announce after", append(hello(us), mustFrame(mediation.Announce{FullHash: hashOf(1)})...), string(mediation.CodeUnexpectedType)},
-		{"a forged sender", append(hello(us), mustFrame(mediation.Signal{FullHash: hashOf(1), PeerID: seeder.id, SenderID: seeder.id, SignalData: "x"})...), string(mediation.CodeBadPeerID)},
-		{"a signal to nobody", append(hello(us), mustFrame(mediation.Signal{FullHash: hashOf(1), PeerID: nobody, SenderID: ident.PeerID{8}, SignalData: "x"})...), string(mediation.CodePeerNotFound)},
+		{"a forged sender", append(hello(us), mustFrame(mediation.Signal{FullHash: hashOf(1), PeerID: seeder.id, SenderID: seeder.id, SignalData: mediation.NewSignalData("x")})...), string(mediation.CodeBadPeerID)},
+		{"a signal to nobody", append(hello(us), mustFrame(mediation.Signal{FullHash: hashOf(1), PeerID: nobody, SenderID: ident.PeerID{8}, SignalData: mediation.NewSignalData("x")})...), string(mediation.CodePeerNotFound)},
 		{"cut short", append(hello(us), 0, 0, 1, 0, '{'), "established"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

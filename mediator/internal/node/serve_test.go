@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice
-
 package node
 
 import (
@@ -23,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"nhooyr.io/websocket"
+	"github.com/coder/websocket"
 
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice
-
 package node
 
 import (
@@ -11,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"go.uber.org/goleak"
-	"nhooyr.io/websocket"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"

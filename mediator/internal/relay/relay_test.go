@@ -215,7 +215,7 @@ func TestEveryKindOfMessage(t *testing.T) {
 	for _, message := range []mediation.Message{
 		mediation.GetPeers{FullHash: h},
 		mediation.Peers{FullHash: h, Peers: []ident.PeerID{peerID}},
-		mediation.Signal{FullHash: h, PeerID: peerID, SenderID: ident.PeerID{2}, SignalData: strings.Repeat("\\", mediation.MaxSignalData)},
+		mediation.Signal{FullHash: h, PeerID: peerID, SenderID: ident.PeerID{2}, SignalData: mediation.NewSignalData(strings.Repeat("\\", mediation.MaxSignalData))},
 		mediation.Finish{FullHash: h},
 		&mediation.Error{Code: mediation.CodePeerNotFound, Message: "gone", FullHash: &h, PeerID: peerID, SenderID: ident.PeerID{2}},
 	} {
@@ -511,7 +511,7 @@ func TestNonsense(t *testing.T) {
 		{`{"type":"get_peers"}`, mediation.CodeBadMessage},
 		{`{"type":"get_peers","full_hash":"00"}`, mediation.CodeBadFullHash},
 		{`{"type":"peers","full_hash":"` + hash(1).String() + `","peers":["x"]}`, mediation.CodeBadPeerID},
-		{string(mediation.Encode(mediation.Signal{SignalData: strings.Repeat("x", mediation.MaxSignalData+1)})), mediation.CodeSignalTooBig},
+		{string(mediation.Encode(mediation.Signal{SignalData: mediation.NewSignalData(strings.Repeat("x", mediation.MaxSignalData+1))})), mediation.CodeSignalTooBig},
 		{string(mediation.Encode(mediation.Handshake{})), mediation.CodeUnexpectedType},
 		{string(mediation.Encode(mediation.Established{})), mediation.CodeUnexpectedType},
 		{string(mediation.Encode(mediation.Announce{})), mediation.CodeUnexpectedType},
@@ -565,7 +565,7 @@ func TestMessageTooBig(t *testing.T) {
 	// This side's own are never written.
 	s := dial(t, n, other)
 	s.shakeHands(idOf(other))
-	n.relay.Send(idOf(other), mediation.Signal{SignalData: strings.Repeat("\x00", 2*mediation.MaxSignalData)})
+	n.relay.Send(idOf(other), mediation.Signal{SignalData: mediation.NewSignalData(strings.Repeat("\x00", 2*mediation.MaxSignalData))})
 	n.events.want(t, "undelivered", idOf(other))
 	n.relay.Send(idOf(other), getPeers(1))
 	if message, err := s.read(); err != nil || number(t, message) != 1 {
@@ -685,7 +685,7 @@ func TestMediatorThatNeverReads(t *testing.T) {
 		_ = s.Reset()
 	})
 	// More than any window takes: 40 MB.
-	signal := mediation.Signal{SignalData: strings.Repeat("x", mediation.MaxSignalData)}
+	signal := mediation.Signal{SignalData: mediation.NewSignalData(strings.Repeat("x", mediation.MaxSignalData))}
 	const messages = 640
 	began := time.Now()
 	for range messages {
@@ -717,7 +717,7 @@ func TestNothingIsWrittenForever(t *testing.T) {
 		}
 		_ = s.Reset()
 	})
-	signal := mediation.Signal{SignalData: strings.Repeat("x", mediation.MaxSignalData)}
+	signal := mediation.Signal{SignalData: mediation.NewSignalData(strings.Repeat("x", mediation.MaxSignalData))}
 	for range 300 { // 20 MB: more than a window
 		n.relay.Send(idOf(other), signal)
 	}
@@ -805,7 +805,7 @@ func TestCloseWhileAllIsBusy(t *testing.T) {
 			_ = s.Reset()
 		})
 		for range 100 {
-			n.relay.Send(idOf(other), mediation.Signal{SignalData: strings.Repeat("x", mediation.MaxSignalData)})
+			n.relay.Send(idOf(other), mediation.Signal{SignalData: mediation.NewSignalData(strings.Repeat("x", mediation.MaxSignalData))})
 		}
 	}
 	dial(t, n, newHost(t)) // opened, never used
@@ -910,7 +910,7 @@ func TestMediatorThatSaysTooMuch(t *testing.T) {
 	for i := range said {
 		s.send(getPeers(i))
 	}
-	signal := mediation.Signal{FullHash: hash(1), PeerID: ident.PeerID{1}, SenderID: ident.PeerID{2}, SignalData: "x"}
+	signal := mediation.Signal{FullHash: hash(1), PeerID: ident.PeerID{1}, SenderID: ident.PeerID{2}, SignalData: mediation.NewSignalData("x")}
 	s.send(signal)
 	s.send(&mediation.Error{Code: mediation.CodePeerNotFound}) // is not answered, whatever becomes of it
 	quiet.send(getPeers(said))

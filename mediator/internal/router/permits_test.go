@@ -15,7 +15,7 @@ func TestWhatIsNotPermitted(t *testing.T) {
 		denied := map[content.FullHash]bool{fullHash(1): true}
 		r := w.add(1, Config{Permits: func(hash content.FullHash) bool { return !denied[hash] }})
 		p, other := w.person(1, 1), w.person(1, 2)
-		for _, message := range []mediation.Message{announce1, getPeers1, mediation.Signal{FullHash: fullHash(1), PeerID: other.id, SignalData: "x"}} {
+		for _, message := range []mediation.Message{announce1, getPeers1, mediation.Signal{FullHash: fullHash(1), PeerID: other.id, SignalData: mediation.NewSignalData("x")}} {
 			p.say(message)
 			p.refused(mediation.CodeContentRefused)
 		}

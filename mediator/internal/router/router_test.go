@@ -19,7 +19,7 @@ var (
 )
 
 func signal(to byte, data string) mediation.Signal {
-	return mediation.Signal{FullHash: fullHash(1), PeerID: peerID(to), SignalData: data}
+	return mediation.Signal{FullHash: fullHash(1), PeerID: peerID(to), SignalData: mediation.NewSignalData(data)}
 }
 
 func TestLocalSeederIsNamedAtOnce(t *testing.T) {
@@ -311,7 +311,7 @@ func TestSignals(t *testing.T) {
 		if err := a.refused(mediation.CodePeerNotFound); err.PeerID != peerID(9) || *err.FullHash != fullHash(1) {
 			t.Errorf("the error is about %v, %v", err.PeerID, err.FullHash)
 		}
-		a.say(mediation.Signal{FullHash: fullHash(1), PeerID: peerID(2), SenderID: peerID(9), SignalData: "x"})
+		a.say(mediation.Signal{FullHash: fullHash(1), PeerID: peerID(2), SenderID: peerID(9), SignalData: mediation.NewSignalData("x")})
 		b.expect(signal(1, "x")) // the sender is who sent it, whatever it claims
 	})
 }
@@ -380,7 +380,7 @@ func TestOneHop(t *testing.T) {
 		middle := w.router(1)
 		middle.routes.learn(far.id, mediatorID(2)) // it would know the way
 		w.router(0).routes.learn(far.id, mediatorID(1))
-		middle.HandleMediator(mediatorID(0), mediation.Signal{FullHash: fullHash(1), PeerID: far.id, SenderID: sender.id, SignalData: "x"})
+		middle.HandleMediator(mediatorID(0), mediation.Signal{FullHash: fullHash(1), PeerID: far.id, SenderID: sender.id, SignalData: mediation.NewSignalData("x")})
 		pass(time.Second)
 		far.expect()
 		sender.refused(mediation.CodePeerNotFound)
@@ -398,8 +398,8 @@ func TestMediatorsAreNotBelievedEverything(t *testing.T) {
 		victim.expect(peers(1, 3))
 		r, liar := w.router(1), mediatorID(2)
 
-		r.HandleMediator(liar, mediation.Signal{FullHash: fullHash(1), PeerID: victim.id, SenderID: friend.id, SignalData: "x"})
-		r.HandleMediator(liar, mediation.Signal{FullHash: fullHash(1), PeerID: victim.id, SignalData: "x"})
+		r.HandleMediator(liar, mediation.Signal{FullHash: fullHash(1), PeerID: victim.id, SenderID: friend.id, SignalData: mediation.NewSignalData("x")})
+		r.HandleMediator(liar, mediation.Signal{FullHash: fullHash(1), PeerID: victim.id, SignalData: mediation.NewSignalData("x")})
 		r.HandleMediator(liar, peers(1, 9)) // nobody asked it
 		r.HandleMediator(liar, peers(5, 9)) // for a content that nobody waits for
 		pass(time.Second)

@@ -37,7 +37,7 @@ func (a *allowance) allows(message mediation.Message) bool {
 			a.signals = limits.Limiter(a.config.Signals, 0)
 			a.signalData = limits.Limiter(a.config.SignalBytes, mediation.MaxSignalData)
 		}
-		return a.signals.Allow() && a.signalData.AllowN(time.Now(), len(m.SignalData))
+		return a.signals.Allow() && a.signalData.AllowN(time.Now(), m.SignalData.Len())
 	}
 	return true
 }

@@ -285,7 +285,7 @@ func TestStrangersCannotHaveAPeerCutOff(t *testing.T) {
 		r.expect(t, "established")
 		refused := 0
 		for range 100 { // about 150 bytes each, and nobody reads
-			if !r.session.Offer(mediation.Signal{SignalData: "x"}) {
+			if !r.session.Offer(mediation.Signal{SignalData: mediation.NewSignalData("x")}) {
 				refused++
 			}
 		}
@@ -297,7 +297,7 @@ func TestStrangersCannotHaveAPeerCutOff(t *testing.T) {
 			r.expect(t, "signal")
 		}
 		r.expect(t, "peers")
-		if !r.session.Offer(mediation.Signal{SignalData: "y"}) {
+		if !r.session.Offer(mediation.Signal{SignalData: mediation.NewSignalData("y")}) {
 			t.Error("there is no room again")
 		}
 		r.expect(t, `"y"`)
@@ -364,7 +364,7 @@ func (c *counts) Refused(code mediation.ErrorCode) {
 
 func TestLookupsAndSignalsHaveRatesOfTheirOwn(t *testing.T) {
 	signal := func(bytes int) []byte {
-		return mediation.Encode(mediation.Signal{FullHash: content.FullHash{4}, PeerID: ident.PeerID{5}, SignalData: strings.Repeat("a", bytes)})
+		return mediation.Encode(mediation.Signal{FullHash: content.FullHash{4}, PeerID: ident.PeerID{5}, SignalData: mediation.NewSignalData(strings.Repeat("a", bytes))})
 	}
 	for _, c := range []struct {
 		name    string
@@ -436,7 +436,7 @@ func TestLimitsThatAreOff(t *testing.T) {
 			r.expect(t, `"peers"`)
 		}
 		for range 2 * DefaultMaxQueued / mediation.MaxSignalData {
-			r.session.Send(mediation.Signal{SignalData: strings.Repeat("a", mediation.MaxSignalData)})
+			r.session.Send(mediation.Signal{SignalData: mediation.NewSignalData(strings.Repeat("a", mediation.MaxSignalData))})
 			if !r.session.Offer(mediation.Signal{}) {
 				t.Error("there is no room")
 			}

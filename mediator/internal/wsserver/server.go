@@ -1,5 +1,5 @@
 // Package wsserver is the mediator's face to browsers and to Go peers: HTTP, and
-// the WebSocket in it. It is the mediator's only user of nhooyr.io/websocket.
+// the WebSocket in it. It is the mediator's only user of github.com/coder/websocket.
 //
 //	GET /            what this is, for people
 //	GET /mediation   the WebSocket of package mediation

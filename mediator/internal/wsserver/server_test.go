@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice; its successor is a change of this room alone
-
 package wsserver
 
 import (
@@ -22,8 +20,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/coder/websocket"
 	"go.uber.org/goleak"
-	"nhooyr.io/websocket"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
@@ -208,7 +206,7 @@ func TestMessagesOverWebSocket(t *testing.T) {
 	if got := server.Sessions(); got != 1 {
 		t.Errorf("%d sessions", got)
 	}
-	full := mediation.Encode(mediation.Signal{SignalData: strings.Repeat(`"`, mediation.MaxSignalData)})
+	full := mediation.Encode(mediation.Signal{SignalData: mediation.NewSignalData(strings.Repeat(`"`, mediation.MaxSignalData))})
 	if len(full) > mediation.MaxMessageSize {
 		t.Fatal("a full signal does not fit a message")
 	}
@@ -272,7 +270,7 @@ func TestPeerThatNeverReadsIsCutOff(t *testing.T) {
 	other := dial(t, address)
 	write(t, other, handshake)
 	expect(t, other, "established")
-	signal := mediation.Encode(mediation.Signal{SignalData: strings.Repeat("x", 32<<10)})
+	signal := mediation.Encode(mediation.Signal{SignalData: mediation.NewSignalData(strings.Repeat("x", 32<<10))})
 	for range 10_000 { // until the kernel's buffers and ours are full, and it closes
 		if conn.Write(t.Context(), websocket.MessageText, signal) != nil {
 			break

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice; its successor is a change of this room alone
-
 package wsserver
 
 import (
@@ -13,7 +11,7 @@ import (
 	"net/http"
 	"time"
 
-	"nhooyr.io/websocket"
+	"github.com/coder/websocket"
 
 	"p2pcdn/common/mediation"
 )

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice
-
 // Command introduce is the load of the benchmark's rows about rendezvous servers:
 // pairs of peers that are introduced to each other again and again, or peers that
 // have announced a content and are idle. It speaks the mediation protocol and that of
@@ -24,7 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"nhooyr.io/websocket"
+	"github.com/coder/websocket"
 )
 
 // deadline bounds a run.

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice
-
 package main
 
 import (
@@ -9,7 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"nhooyr.io/websocket"
+	"github.com/coder/websocket"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
@@ -86,7 +84,7 @@ func (mediationNetwork) seed(ctx context.Context, conn *websocket.Conn, n int) (
 			if err != nil {
 				return err
 			}
-			if err := say(ctx, conn, mediation.Signal{FullHash: hash, PeerID: offer.PeerID, SignalData: answer}); err != nil {
+			if err := say(ctx, conn, mediation.Signal{FullHash: hash, PeerID: offer.PeerID, SignalData: mediation.NewSignalData(answer)}); err != nil {
 				return err
 			}
 		}
@@ -110,7 +108,7 @@ func (mediationNetwork) leech(ctx context.Context, conn *websocket.Conn, n int) 
 			if len(named.Peers) == 0 {
 				continue
 			}
-			if err := say(ctx, conn, mediation.Signal{FullHash: hash, PeerID: named.Peers[0], SignalData: offer}); err != nil {
+			if err := say(ctx, conn, mediation.Signal{FullHash: hash, PeerID: named.Peers[0], SignalData: mediation.NewSignalData(offer)}); err != nil {
 				return err
 			}
 			_, err = hear[mediation.Signal](ctx, conn)

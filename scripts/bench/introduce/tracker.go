@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 nhooyr.io/websocket is the project's choice
-
 package main
 
 import (
@@ -9,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 
-	"nhooyr.io/websocket"
+	"github.com/coder/websocket"
 )
 
 // trackerNetwork is the WebSocket protocol of WebTorrent's tracker: a leecher announces with
