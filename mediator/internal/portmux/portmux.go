@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"p2pcdn/mediator/internal/limits"
@@ -252,6 +253,15 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.unread = false
 	p[0] = c.first[0]
 	return 1, nil
+}
+
+// SyscallConn implements [syscall.Conn]. What is read by it misses the first byte unless Read has been called.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	below, is := c.Conn.(syscall.Conn)
+	if !is {
+		return nil, errors.ErrUnsupported
+	}
+	return below.SyscallConn()
 }
 
 // NetConn returns the connection below, as that of [crypto/tls.Conn] does. What is

@@ -14,6 +14,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -111,14 +112,16 @@ func (unobserved) Refused(mediation.ErrorCode) {}
 // Transport is the WebSocket. Read is called by one goroutine, Write by one at a
 // time; Ping and Close may be called at any time.
 type Transport interface {
-	// Read returns the next text frame, and waits for it. A [*mediation.Error]
+	// Read waits for the next text frame and hands it to take, which must not keep
+	// it. A [*mediation.Error]
 	// says that something else came, which is to be told; unless its code is
 	// [mediation.CodeMessageTooBig], Read can be called again. Any other error
 	// says that the connection has ended.
-	Read(ctx context.Context) ([]byte, error)
+	Read(take func(text []byte)) error
 
-	// Write writes one text frame.
-	Write(ctx context.Context, text []byte) error
+	// Write writes one text frame. An error says that it could not, or not within
+	// the time, and that the connection is of no use any more.
+	Write(text []byte, within time.Duration) error
 
 	// Ping asks whether the other side is there, and waits for its answer. Read
 	// must be under way.
@@ -161,8 +164,8 @@ func New(transport Transport, config Config) *Session {
 // Run serves the connection until it ends, for whatever reason, and returns
 // when everything that it started is over. attach makes the peer's place in the
 // router, to which the session is what messages to the peer go through.
-func (s *Session) Run(ctx context.Context, attach func(*Session) Peer) {
-	ctx, cancel := context.WithCancel(ctx)
+func (s *Session) Run(attach func(*Session) Peer) {
+	ctx, cancel := context.WithCancel(context.Background()) // of the ping that is under way
 	defer s.work.Wait()
 	defer cancel()
 	s.mu.Lock()
@@ -172,7 +175,7 @@ func (s *Session) Run(ctx context.Context, attach func(*Session) Peer) {
 	defer handshake.Stop()
 
 	peer := attach(s)
-	s.read(ctx, peer, handshake)
+	s.read(peer, handshake)
 	peer.Detach()
 	s.abort("") // it is the peer that ended it, if End was not called
 }
@@ -190,14 +193,14 @@ func (s *Session) deadline() *time.Timer {
 }
 
 // read hands in messages until the connection ends.
-func (s *Session) read(ctx context.Context, peer Peer, handshake *time.Timer) {
+func (s *Session) read(peer Peer, handshake *time.Timer) {
 	allowance := newAllowance(s.Config)
+	var message mediation.Message
+	var malformed error
+	decode := func(text []byte) { message, malformed = mediation.Decode(text) }
 	for wrong := 0; ; {
-		text, err := s.transport.Read(ctx)
-		var message mediation.Message
-		if err == nil {
-			message, err = mediation.Decode(text)
-		}
+		malformed = nil
+		err := cmp.Or(s.transport.Read(decode), malformed)
 		var refusal *mediation.Error
 		switch {
 		case err == nil && !allowance.allows(message):
@@ -375,9 +378,7 @@ func (s *Session) write() {
 		if !more {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), s.WriteTimeout)
-		err := s.transport.Write(ctx, text)
-		cancel()
+		err := s.transport.Write(text, s.WriteTimeout)
 		s.mu.Lock()
 		s.queued -= len(text)
 		s.mu.Unlock()

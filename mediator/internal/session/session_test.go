@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,28 +40,29 @@ func newPipe() *pipe {
 	return &pipe{in: make(chan any), out: make(chan string), closed: make(chan struct{}), alive: true}
 }
 
-func (p *pipe) Read(ctx context.Context) ([]byte, error) {
+func (p *pipe) Read(take func(text []byte)) error {
 	select {
 	case in := <-p.in:
 		if err, is := in.(error); is {
-			return nil, err
+			return err
 		}
-		return in.([]byte), nil
+		text := slices.Clone(in.([]byte))
+		take(text)
+		clear(text) // it must not have been kept
+		return nil
 	case <-p.closed:
-		return nil, io.EOF
-	case <-ctx.Done():
-		return nil, ctx.Err()
+		return io.EOF
 	}
 }
 
-func (p *pipe) Write(ctx context.Context, text []byte) error {
+func (p *pipe) Write(text []byte, within time.Duration) error {
 	select {
 	case p.out <- string(text):
 		return nil
 	case <-p.closed:
 		return io.ErrClosedPipe
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-time.After(within):
+		return os.ErrDeadlineExceeded
 	}
 }
 
@@ -115,7 +118,6 @@ type rig struct {
 	*pipe
 	session *Session
 	peer    *echo
-	cancel  context.CancelFunc
 	done    chan struct{}
 }
 
@@ -124,11 +126,9 @@ func start(t *testing.T, config Config) *rig {
 	config.Logger = slog.New(slog.DiscardHandler)
 	r := &rig{pipe: newPipe(), done: make(chan struct{})}
 	r.session = New(r.pipe, config)
-	ctx, cancel := context.WithCancel(t.Context())
-	r.cancel = cancel
 	go func() {
 		defer close(r.done)
-		r.session.Run(ctx, func(s *Session) Peer {
+		r.session.Run(func(s *Session) Peer {
 			r.peer = &echo{session: s}
 			return r.peer
 		})
@@ -213,7 +213,7 @@ func TestHandshakeInTimeStaysConnected(t *testing.T) {
 		if r.pings != int(time.Hour/DefaultPingInterval) {
 			t.Errorf("%d pings in an hour", r.pings)
 		}
-		r.cancel()
+		r.in <- io.EOF
 		r.over(t, "")
 	})
 }

@@ -291,7 +291,7 @@ func (s *Server) mediation(w http.ResponseWriter, r *http.Request) {
 	host := r.Host
 	go func() {
 		defer s.leave(peer, source)
-		peer.Run(context.Background(), func(p *session.Session) session.Peer { return s.Attach(p, host) })
+		peer.Run(func(p *session.Session) session.Peer { return s.Attach(p, host) })
 	}()
 }
 

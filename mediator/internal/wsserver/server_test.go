@@ -12,12 +12,10 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
-	"testing/iotest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -595,57 +593,4 @@ func FuzzForwardedFor(f *testing.F) {
 			t.Error("it counts for nobody")
 		}
 	})
-}
-
-// writes is a connection that keeps what is written to it, each call by itself.
-type writes struct {
-	net.Conn
-	calls []string
-	err   error
-}
-
-func (w *writes) Write(p []byte) (int, error) {
-	w.calls = append(w.calls, string(p))
-	return len(p), w.err
-}
-
-func TestAMessageIsWrittenAtOnce(t *testing.T) {
-	under := &writes{}
-	conn := &corked{Conn: under}
-	_, _ = conn.Write([]byte("pong"))
-	long := strings.Repeat("x", 2*maxPooled)
-	for _, parts := range [][]string{{"head", "body"}, {"head", long}, {"again"}} {
-		conn.cork()
-		for _, part := range parts {
-			if n, err := conn.Write([]byte(part)); n != len(part) || err != nil {
-				t.Fatalf("it took %d, %v", n, err)
-			}
-		}
-		if err := conn.uncork(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_, _ = conn.Write([]byte("close"))
-	if want := []string{"pong", "headbody", "head" + long, "again", "close"}; !slices.Equal(under.calls, want) {
-		t.Errorf("%d calls were made: %.40q", len(under.calls), under.calls)
-	}
-	under.err = io.ErrClosedPipe
-	conn.cork()
-	_, _ = conn.Write([]byte("late"))
-	if err := conn.uncork(); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("what could not be written is told as %v", err)
-	}
-}
-
-func TestReadAllOfAnyLength(t *testing.T) {
-	for _, length := range []int{0, 1, maxPooled - 1, maxPooled, maxPooled + 1, 5 * maxPooled} {
-		text := strings.Repeat("a", length)
-		got, err := readAll(iotest.OneByteReader(strings.NewReader(text)))
-		if err != nil || string(got) != text {
-			t.Errorf("of %d bytes it read %d, %v", length, len(got), err)
-		}
-	}
-	if _, err := readAll(iotest.ErrReader(io.ErrUnexpectedEOF)); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("a failure is told as %v", err)
-	}
 }

@@ -28,8 +28,8 @@ const (
 // transport is a WebSocket as a [session.Transport].
 type transport struct {
 	ws   *websocket.Conn
-	tcp  *corked // beneath it: the only thing that can be closed at once while a write is stuck
-	most int     // bytes of a message
+	tcp  *conn // beneath it: the only thing that can be closed at once while a write is stuck
+	most int   // bytes of a message
 }
 
 // accept upgrades the request to a WebSocket. Where it fails the client has been answered.
@@ -57,7 +57,7 @@ const (
 // hijacker remembers the connection that is taken over, and gives it buffers of its own.
 type hijacker struct {
 	http.ResponseWriter
-	tcp *corked
+	tcp *conn
 }
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -65,61 +65,59 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.tcp = &corked{Conn: tcp}
+	h.tcp = newConn(tcp)
 	early := buffer.Reader.Buffered() // of a client that did not wait for the answer
 	ahead, _ := buffer.Reader.Peek(early)
-	reader := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), tcp), max(readBuffer, early))
+	reader := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), h.tcp), max(readBuffer, early))
 	_, _ = reader.Peek(early) // the library takes what is buffered, and goes on with the connection itself
 	return h.tcp, bufio.NewReadWriter(reader, bufio.NewWriterSize(h.tcp, writeBuffer)), nil
 }
 
 // Read implements [session.Transport].
-func (t *transport) Read(ctx context.Context) ([]byte, error) {
-	kind, frame, err := t.ws.Reader(ctx)
+func (t *transport) Read(take func(text []byte)) error {
+	kind, frame, err := t.ws.Reader(context.Background()) // a context would cost two timers each time
 	if err != nil {
-		return nil, err
+		return err
 	}
-	tooLate := time.AfterFunc(messageTime, func() { _ = t.tcp.Close() })
-	defer tooLate.Stop()
-	text, err := readAll(io.LimitReader(frame, int64(t.most)+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(text) > t.most:
-		return nil, &mediation.Error{Code: mediation.CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes", t.most)}
-	case kind != websocket.MessageText:
-		return nil, &mediation.Error{Code: mediation.CodeBadMessage, Message: "a message is a text frame, not a binary one"}
-	}
-	return text, nil
-}
-
-// readAll is io.ReadAll for what mostly fits a buffer that others use, too: it reads as much
-// at a time as there is, and what it returns is as long as it must be.
-func readAll(from io.Reader) ([]byte, error) {
+	t.tcp.begin()
+	defer t.tcp.end()
 	buffer := buffers.Get().(*[maxPooled]byte)
 	defer buffers.Put(buffer)
+	text, err := readAll(io.LimitReader(frame, int64(t.most)+1), buffer[:])
+	switch {
+	case err != nil:
+		return err
+	case len(text) > t.most:
+		return &mediation.Error{Code: mediation.CodeMessageTooBig, Message: fmt.Sprintf("a message has at most %d bytes", t.most)}
+	case kind != websocket.MessageText:
+		return &mediation.Error{Code: mediation.CodeBadMessage, Message: "a message is a text frame, not a binary one"}
+	}
+	take(text)
+	return nil
+}
+
+// readAll is io.ReadAll into a buffer, for what mostly fits it: it reads as much at a time as there is.
+func readAll(from io.Reader, buffer []byte) ([]byte, error) {
 	have := 0
 	for have < len(buffer) {
 		n, err := from.Read(buffer[have:])
 		have += n
 		switch {
 		case err == io.EOF:
-			return bytes.Clone(buffer[:have]), nil
+			return buffer[:have], nil
 		case err != nil:
 			return nil, err
 		}
 	}
 	rest, err := io.ReadAll(from)
-	return append(bytes.Clone(buffer[:have]), rest...), err
+	return append(buffer[:have:have], rest...), err
 }
 
 // Write implements [session.Transport].
-func (t *transport) Write(ctx context.Context, text []byte) error {
-	stop := context.AfterFunc(ctx, func() { _ = t.tcp.Close() }) // the library would see only its own part
-	defer stop()
-	t.tcp.cork()
-	err := t.ws.Write(ctx, websocket.MessageText, text)
-	return errors.Join(err, t.tcp.uncork())
+func (t *transport) Write(text []byte, within time.Duration) error {
+	t.tcp.hold()
+	err := t.ws.Write(context.Background(), websocket.MessageText, text) // to memory
+	return errors.Join(err, t.tcp.flush(within))
 }
 
 // Ping implements [session.Transport].
