@@ -59,7 +59,7 @@ func (o *object) message() Message {
 	case typeGetPeers:
 		return GetPeers{FullHash: o.fullHash()}
 	case typePeers:
-		return Peers{FullHash: o.fullHash(), Peers: o.peerIDs("peers")}
+		return Peers{FullHash: o.fullHash(), Peers: o.peerIDs("peers", required), Gone: o.peerIDs("gone", optional)}
 	case typeSignal:
 		return Signal{
 			FullHash: o.fullHash(), PeerID: o.peerID(required),
@@ -216,9 +216,12 @@ func (o *object) mediatorID(name string) ident.MediatorID {
 	return id
 }
 
-func (o *object) peerIDs(name string) []ident.PeerID {
-	items := o.list(name, required, MaxPeers)
-	ids := make([]ident.PeerID, 0, len(items))
+// peerIDs reads a list of them. An optional one that is empty says no more than none, and is nil.
+func (o *object) peerIDs(name string, need need) (ids []ident.PeerID) {
+	items := o.list(name, need, MaxPeers)
+	if need == required {
+		ids = make([]ident.PeerID, 0, len(items))
+	}
 	for _, item := range items {
 		text, ok := strict.Text(item)
 		if !ok {
@@ -294,6 +297,7 @@ type envelope struct {
 	SignalData     json.RawMessage   `json:"signal_data,omitempty"`
 	SenderID       string            `json:"sender_id,omitempty"`
 	Peers          *[]ident.PeerID   `json:"peers,omitempty"`
+	Gone           []ident.PeerID    `json:"gone,omitempty"`
 	ICEServers     []ICEServer       `json:"ice_servers,omitempty"`
 	Mediators      []string          `json:"mediators,omitempty"`
 }
@@ -319,14 +323,11 @@ func Encode(message Message) []byte {
 		}
 		return out.end()
 	case Peers:
-		out := append(begin(m, 128+48*len(m.Peers)).hash(m.FullHash), `,"peers":[`...)
-		for i, peer := range m.Peers {
-			if i > 0 {
-				out = append(out, ',')
-			}
-			out = out.quoted(peer[:])
+		out := begin(m, 128+48*(len(m.Peers)+len(m.Gone))).hash(m.FullHash).ids(`,"peers":[`, m.Peers)
+		if len(m.Gone) > 0 {
+			out = out.ids(`,"gone":[`, m.Gone)
 		}
-		return append(out, ']').end()
+		return out.end()
 	}
 	return encode(message)
 }
@@ -350,6 +351,17 @@ func (w writer) id(name string, id ident.PeerID) writer {
 	return append(append(append(w, `,"`...), name...), `":`...).quoted(id[:])
 }
 
+func (w writer) ids(head string, ids []ident.PeerID) writer {
+	w = append(w, head...)
+	for i, id := range ids {
+		if i > 0 {
+			w = append(w, ',')
+		}
+		w = w.quoted(id[:])
+	}
+	return append(w, ']')
+}
+
 func (w writer) end() []byte { return append(w, '}') }
 
 // encode is Encode for every message.
@@ -369,7 +381,7 @@ func encode(message Message) []byte {
 		if peers == nil {
 			peers = []ident.PeerID{}
 		}
-		out.FullHash, out.Peers = &m.FullHash, &peers
+		out.FullHash, out.Peers, out.Gone = &m.FullHash, &peers, m.Gone
 	case Signal:
 		out.FullHash, out.PeerID, out.SignalData = &m.FullHash, m.PeerID.String(), json.RawMessage(m.SignalData.json())
 		out.SenderID = optionalID(m.SenderID)

@@ -47,7 +47,8 @@
 //	established  mediator →           ice_servers: [{urls: [string], username?, credential?}] (optional),
 //	                                  mediators: [WebSocket URL] (optional)
 //	get_peers    → mediator           full_hash
-//	peers        mediator →           full_hash, peers: [PeerID], at most MaxPeers
+//	peers        mediator →           full_hash, peers: [PeerID], at most MaxPeers;
+//	                                  between mediators also gone: [PeerID] (optional), at most MaxPeers
 //	signal       both ways            full_hash, peer_id, signal_data: string, at most MaxSignalData bytes;
 //	                                  between mediators also sender_id: PeerID
 //	announce     peer → mediator      full_hash
@@ -111,8 +112,9 @@
 // libp2p id, which must be the one that the stream is authenticated for; the
 // other side answers established. get_peers is answered at once with peers, the
 // local seeders only, an empty list included; it also asks to be told, with
-// further peers messages on the same stream, of seeders that announce later, for
-// as long as the stream lives or until finish. signal carries the receiver in peer_id and the sender in
+// further peers messages on the same stream, of seeders that announce later, and with gone of those that were
+// named and seed no more, for
+// as long as the stream lives or until finish. A message with gone and without peers is no answer to get_peers. signal carries the receiver in peer_id and the sender in
 // sender_id. A signal that cannot be delivered is answered with error
 // peer_not_found, or overloaded where the receiver has too many waiting, or rate_limited
 // where its mediator is told too much by this one, with full_hash, peer_id and sender_id of

@@ -45,6 +45,7 @@ type GetPeers struct {
 type Peers struct {
 	FullHash content.FullHash
 	Peers    []ident.PeerID
+	Gone     []ident.PeerID // between mediators: peers that were named and seed it no more; may be empty
 }
 
 // Signal carries SignalData from one peer to another.

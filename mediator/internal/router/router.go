@@ -356,6 +356,7 @@ func (p *Peer) Detach() {
 		if a := r.announces[hash]; a != nil {
 			delete(a.asking, p.id)
 		}
+		r.tellOfLeaver(p.id, hash)
 	}
 	unseeded, unwaited := r.registry.Disconnect(p.id)
 	for _, hash := range unseeded {
@@ -371,7 +372,11 @@ func (r *Router) finish(id ident.PeerID, hash content.FullHash) {
 	if a := r.announces[hash]; a != nil {
 		delete(a.asking, id)
 	}
-	if _, last := r.registry.Finish(id, hash); last {
+	did, last := r.registry.Finish(id, hash)
+	if did {
+		r.tellOfLeaver(id, hash)
+	}
+	if last {
 		r.withdraw(hash)
 	}
 	if r.registry.Unwait(id, hash) {
@@ -463,6 +468,8 @@ func (r *Router) remoteError(from ident.MediatorID, m *mediation.Error) {
 		r.unreachable(from, mediation.Signal{FullHash: *m.FullHash, PeerID: m.PeerID, SenderID: m.SenderID})
 	case !here && m.Code == mediation.CodeRateLimited && m.FullHash != nil:
 		r.unanswered(from, *m.FullHash) // a get_peers: it may be asked again
+	case !here && m.Code == mediation.CodeOverloaded && m.FullHash != nil:
+		r.unsubscribed(from, *m.FullHash)
 	case here && (m.Code == mediation.CodeOverloaded || m.Code == mediation.CodeRateLimited) && m.FullHash != nil && r.routes.knows(m.PeerID, from):
 		r.offer(m.SenderID, peerBusy(mediation.Signal{FullHash: *m.FullHash, PeerID: m.PeerID}))
 	default:
@@ -474,6 +481,7 @@ func (r *Router) remoteError(from ident.MediatorID, m *mediation.Error) {
 // left: each sender, also where an earlier one's signal had the route forgotten. mu is held.
 func (r *Router) unreachable(mediator ident.MediatorID, m mediation.Signal) {
 	r.routes.forget(m.PeerID, mediator)
+	r.forgetPeer(mediator, m.FullHash, m.PeerID)
 	if _, here := r.registry.Conn(m.PeerID); !here && len(r.routes.get(m.PeerID)) == 0 {
 		r.offer(m.SenderID, peerNotFound(m))
 	}

@@ -201,11 +201,14 @@ func TestAskingAgainStartsAfresh(t *testing.T) {
 		pass(time.Second)
 		early.expect(peers(1, 1))
 		late.expect()
-		early.say(getPeers1) // while a round runs
+		other := mediation.GetPeers{FullHash: fullHash(2)}
+		w.person(0, 4).say(mediation.Announce{FullHash: fullHash(2)})
+		pass(500 * time.Millisecond)
+		early.say(other) // while the first round runs
 		pass(w.lookup / 2)
-		early.say(getPeers1)
-		pass(time.Second)
-		early.expect(peers(1, 1))
+		early.say(other)
+		pass(500 * time.Millisecond)
+		early.expect(peers(2, 4))
 	})
 }
 
@@ -853,4 +856,137 @@ func TestCloseInTheMiddleOfEverything(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestALookupCountsForThoseWhoAskAfterIt(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		seeder := w.person(0, 1)
+		seeder.say(announce1)
+		pass(time.Second)
+		first := w.person(1, 2)
+		first.say(getPeers1)
+		pass(time.Second)
+		first.expect(peers(1, 1))
+		w.mu.Lock()
+		before, sent := w.finds, len(w.sent)
+		w.mu.Unlock()
+
+		// At once, and nobody else is asked.
+		second := w.person(1, 3)
+		second.say(getPeers1)
+		second.expect(peers(1, 1))
+		w.mu.Lock()
+		if w.finds != before {
+			t.Error("the DHT was asked again")
+		}
+		w.mu.Unlock()
+		second.say(signal(1, "offer"))
+		pass(100 * time.Millisecond)
+		seeder.expect(mediation.Announced{FullHash: fullHash(1)}, mediation.Signal{FullHash: fullHash(1), PeerID: second.id, SignalData: mediation.NewSignalData("offer")})
+		w.mu.Lock()
+		for _, message := range w.sent[sent:] {
+			if message.Type() == "get_peers" {
+				t.Error("another mediator was asked again")
+			}
+		}
+		w.mu.Unlock()
+
+		// Who announces later is remembered, and who is gone is not.
+		other := w.person(0, 4)
+		other.say(announce1)
+		pass(time.Second)
+		second.expect(peers(1, 4))
+		seeder.peer.Detach()
+		second.say(signal(1, "are you there"))
+		pass(time.Second)
+		second.refused(mediation.CodePeerNotFound)
+		third := w.person(1, 5)
+		third.say(getPeers1)
+		third.expect(peers(1, 4))
+
+		// In the end it is looked up again: within the pauses of the search, which goes on.
+		pass(2 * foundPause)
+		w.mu.Lock()
+		before = w.finds
+		w.mu.Unlock()
+		pass(foundPause / 2)
+		w.person(1, 6).say(getPeers1)
+		pass(time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.finds == before {
+			t.Error("the DHT is asked no more")
+		}
+	})
+}
+
+func TestWhoIsGoneIsNamedNoMore(t *testing.T) {
+	for name, leave := range map[string]func(w *world, seeder *person){
+		"finish":            func(_ *world, seeder *person) { seeder.say(mediation.Finish{FullHash: fullHash(1)}) },
+		"a closed line":     func(_ *world, seeder *person) { seeder.peer.Detach() },
+		"its mediator ends": func(w *world, _ *person) { w.kill(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 2, func(t *testing.T, w *world) {
+				seeder := w.person(0, 1)
+				seeder.say(announce1)
+				pass(time.Second)
+				first := w.person(1, 2)
+				first.say(getPeers1)
+				pass(time.Second)
+				first.expect(peers(1, 1))
+				leave(w, seeder)
+				pass(100 * time.Millisecond)
+				first.expect() // a peer is not told: it sees for itself
+				second := w.person(1, 3)
+				second.say(getPeers1)
+				second.expect()
+			})
+		})
+	}
+}
+
+func TestWhatAMediatorNamesThatWillNotTellIsNotRemembered(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		w.routers[mediatorID(0)].MaxSubscriptions = 1
+		w.person(0, 9).say(mediation.Announce{FullHash: fullHash(2)})
+		seeder := w.person(0, 1)
+		seeder.say(announce1)
+		pass(time.Second)
+		first := w.person(1, 2)
+		first.say(mediation.GetPeers{FullHash: fullHash(2)}) // takes the one place
+		pass(time.Second)
+		first.say(getPeers1)
+		pass(time.Second)
+		first.expect(peers(2, 9), peers(1, 1))
+		seeder.say(mediation.Finish{FullHash: fullHash(1)})
+		pass(time.Second)
+		second := w.person(1, 3)
+		second.say(getPeers1)
+		second.expect()
+	})
+}
+
+func TestALookupThatFoundNobodyIsMadeAgain(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		first, second := w.person(1, 2), w.person(1, 3)
+		first.say(getPeers1)
+		pass(500 * time.Millisecond)
+		first.expect(peers(1))
+		w.person(0, 1).say(announce1)
+		pass(200 * time.Millisecond)
+		second.say(getPeers1)
+		pass(time.Second)
+		second.expect(peers(1, 1))
+	})
+}
+
+func TestWhatIsRememberedOfOthersIsBounded(t *testing.T) {
+	var o other
+	for n := range 3 * maxRemembered {
+		o.remember([]ident.PeerID{{18: byte(n >> 8), 19: byte(n)}, {18: byte(n >> 8), 19: byte(n)}})
+	}
+	if len(o.peers) != maxRemembered || o.peers[maxRemembered-1] != (ident.PeerID{18: (3*maxRemembered - 1) >> 8, 19: (3*maxRemembered - 1) & 255}) {
+		t.Errorf("%d are remembered, the last one %v", len(o.peers), o.peers[len(o.peers)-1])
+	}
 }

@@ -32,6 +32,14 @@ const (
 	searchPause = 15 * time.Second
 	foundPause  = 2 * time.Minute
 
+	// lookupCache is how long a lookup counts for those who ask after it: they are told of
+	// what it found, and it is not made again. A page of many visitors is so looked up
+	// once in a while, and not once a visitor.
+	lookupCache = 5 * time.Second
+
+	// maxRemembered is how many peers of another mediator a search remembers: one message of them.
+	maxRemembered = mediation.MaxPeers
+
 	// trustTime is how long a mediator is relied on to tell by itself of later
 	// seeders. Then it is asked again, in case that it told and was not heard.
 	trustTime = 4 * time.Minute
@@ -45,6 +53,7 @@ type search struct {
 	others map[ident.MediatorID]*other // who was asked, ever; bounded by maxMediators
 	round  int                         // counts the rounds, so that what is late is known to be
 	began  time.Time                   // when the last round did
+	looked time.Time                   // when a lookup last ended well; zero: never
 	inDHT  bool                        // the round's lookup runs or waits for its place
 	place  *list.Element               // of the lookup, while it waits in the queue; else nil
 	open   bool                        // the round is not over
@@ -58,7 +67,9 @@ type search struct {
 // other is a mediator, as far as one search goes. It may tell us of later
 // seeders until it is told finish.
 type other struct {
-	asked time.Time // when it was last
+	peers []ident.PeerID // that it named since it was asked, without those that are gone; bounded by maxRemembered
+	dumb  bool           // it has no room to tell of later seeders, or of those that are gone
+	asked time.Time      // when it was last
 	state otherState
 }
 
@@ -99,9 +110,15 @@ func (r *Router) getPeers(p *Peer, hash content.FullHash) *mediation.Error {
 		s = &search{hash: hash, others: make(map[ident.MediatorID]*other), silent: make(map[ident.PeerID]struct{})}
 		r.searches[hash] = s
 	}
+	now := time.Now()
+	if now.Sub(s.looked) < lookupCache {
+		r.nameRemembered(p.id, s)
+		if !s.open && r.registry.Told(p.id, hash) > 0 {
+			return nil // the search goes on when it would have anyway
+		}
+	}
 	s.silent[p.id] = struct{}{}
 	s.pause = firstPause
-	now := time.Now()
 	if !s.open {
 		for _, o := range s.others {
 			o.state = otherStale
@@ -121,6 +138,44 @@ func (r *Router) getPeers(p *Peer, hash content.FullHash) *mediation.Error {
 	return nil
 }
 
+// nameRemembered tells a peer of those that other mediators have named. mu is held.
+func (r *Router) nameRemembered(id ident.PeerID, s *search) {
+	for mediator, o := range s.others {
+		r.nameOthers(mediator, id, s.hash, o.peers)
+	}
+}
+
+// nameOthers tells a peer who waits of another mediator's peers. mu is held.
+func (r *Router) nameOthers(from ident.MediatorID, id ident.PeerID, hash content.FullHash, peers []ident.PeerID) {
+	news := r.registry.TellFrom(from, id, hash, peers, r.MaxNamed, max(1, r.MaxNamed/4))
+	for _, peer := range news {
+		r.routes.learn(peer, from)
+	}
+	r.name(id, hash, news)
+}
+
+// remember keeps what another mediator named, for those who ask later; unless it will not
+// tell when they are gone.
+func (o *other) remember(peers []ident.PeerID) {
+	if o.dumb {
+		return
+	}
+	for _, peer := range peers {
+		if !slices.Contains(o.peers, peer) {
+			o.peers = append(o.peers, peer)
+		}
+	}
+	o.peers = slices.Delete(o.peers, 0, max(0, len(o.peers)-maxRemembered))
+}
+
+// forgetPeer says that another mediator has the peer no more. mu is held.
+func (r *Router) forgetPeer(from ident.MediatorID, hash content.FullHash, peer ident.PeerID) {
+	if s := r.searches[hash]; s != nil && s.others[from] != nil {
+		o := s.others[from]
+		o.peers = slices.DeleteFunc(o.peers, func(id ident.PeerID) bool { return id == peer })
+	}
+}
+
 // fairly returns the peers in an order by chance where they are more than limit,
 // so that not all leechers go to the same few.
 func fairly(peers []ident.PeerID, limit int) []ident.PeerID {
@@ -135,6 +190,13 @@ func fairly(peers []ident.PeerID, limit int) []ident.PeerID {
 func (r *Router) name(id ident.PeerID, hash content.FullHash, news []ident.PeerID) {
 	for chunk := range slices.Chunk(news, mediation.MaxPeers) {
 		r.send(id, mediation.Peers{FullHash: hash, Peers: chunk})
+	}
+}
+
+// tellOfLeaver tells other mediators that a peer seeds the content no more. mu is held.
+func (r *Router) tellOfLeaver(peer ident.PeerID, hash content.FullHash) {
+	for _, mediator := range r.registry.Subscribers(hash) {
+		r.Relay.Send(mediator, mediation.Peers{FullHash: hash, Gone: []ident.PeerID{peer}})
 	}
 }
 
@@ -210,6 +272,9 @@ func (r *Router) lookUp(ctx context.Context, cancel context.CancelFunc, s *searc
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.round == round && s.open {
+		if err == nil {
+			s.looked = time.Now()
+		}
 		s.inDHT = false
 		r.roundDone(s)
 	}
@@ -288,17 +353,20 @@ func (r *Router) found(from ident.MediatorID, m mediation.Peers) {
 	if s == nil || s.others[from] == nil {
 		return // nobody waits any more, or nobody asked it
 	}
+	for _, peer := range m.Gone {
+		r.forgetPeer(from, m.FullHash, peer)
+	}
+	if len(m.Gone) > 0 && len(m.Peers) == 0 { // it is no answer
+		return
+	}
 	s.others[from].state = otherAnswered
 	peers := slices.DeleteFunc(slices.Clone(m.Peers), func(id ident.PeerID) bool {
 		_, ours := r.registry.Conn(id)
 		return ours
 	})
+	s.others[from].remember(peers)
 	for _, id := range r.registry.Waiters(m.FullHash) {
-		news := r.registry.TellFrom(from, id, m.FullHash, peers, r.MaxNamed, max(1, r.MaxNamed/4))
-		for _, peer := range news {
-			r.routes.learn(peer, from)
-		}
-		r.name(id, m.FullHash, news)
+		r.nameOthers(from, id, m.FullHash, peers)
 	}
 	for _, peer := range peers {
 		if len(r.routes.get(peer)) > 0 { // somebody was told of it, and by another mediator perhaps
@@ -306,6 +374,14 @@ func (r *Router) found(from ident.MediatorID, m mediation.Peers) {
 		}
 	}
 	r.roundDone(s)
+}
+
+// unsubscribed says that a mediator answers, and will not tell of what changes then. mu is held.
+func (r *Router) unsubscribed(from ident.MediatorID, hash content.FullHash) {
+	if s := r.searches[hash]; s != nil && s.others[from] != nil {
+		s.others[from].dumb = true
+		s.others[from].peers = nil
+	}
 }
 
 // unanswered says that a mediator will not answer, or tell of later seeders. mu is held.

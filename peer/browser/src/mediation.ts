@@ -80,6 +80,8 @@ export interface Peers {
   readonly type: "peers";
   readonly fullHash: FullHash;
   readonly peers: readonly PeerID[];
+  /** Between mediators: peers that were named and seed it no more. */
+  readonly gone?: readonly PeerID[];
 }
 
 /** Carries signalData from one peer to another. */
@@ -180,7 +182,7 @@ function readMessage(fields: Fields): Message {
     case "established":
       return { type, iceServers: fields.iceServers("ice_servers"), mediators: fields.optionalTexts("mediators") };
     case "peers":
-      return { type, fullHash: fields.fullHash(), peers: fields.peerIDs("peers") };
+      return { type, fullHash: fields.fullHash(), peers: fields.peerIDs("peers"), ...fields.gone() };
     case "signal":
       return {
         type,
@@ -295,6 +297,12 @@ class Fields {
     });
   }
 
+  /** An object with the peers that are gone, empty where there are none. */
+  gone(): { gone?: PeerID[] } {
+    const gone = this.has("gone") ? this.peerIDs("gone") : [];
+    return gone.length === 0 ? {} : { gone };
+  }
+
   texts(name: string): string[] {
     const list = this.#list(name, MaxURLs);
     if (!list.every((text): text is string => typeof text === "string" && utf8Length(text) <= MaxText)) {
@@ -363,7 +371,7 @@ function envelope(message: Message): object {
         ...(message.mediators.length > 0 && { mediators: message.mediators }),
       };
     case "peers":
-      return { type, full_hash: message.fullHash, peers: message.peers };
+      return { type, full_hash: message.fullHash, peers: message.peers, gone: message.gone };
     case "signal":
       return {
         type,
