@@ -306,7 +306,7 @@ type envelope struct {
 // the message again, if its lists and texts are within the limits; the text of an
 // error, which is for people, is cut to MaxText.
 func Encode(message Message) []byte {
-	switch m := message.(type) { // those that there are many of, without the detour of encoding/json
+	switch m := message.(type) { // those that there are many of, without the detour of encoding/json, and the stack that it takes
 	case GetPeers:
 		return begin(m, 128).hash(m.FullHash).end()
 	case Announce:
@@ -328,6 +328,8 @@ func Encode(message Message) []byte {
 			out = out.ids(`,"gone":[`, m.Gone)
 		}
 		return out.end()
+	case Established:
+		return begin(m, 256).servers(m.ICEServers).texts(`,"mediators":[`, m.Mediators).end()
 	}
 	return encode(message)
 }
@@ -360,6 +362,44 @@ func (w writer) ids(head string, ids []ident.PeerID) writer {
 		w = w.quoted(id[:])
 	}
 	return append(w, ']')
+}
+
+// texts appends a list of texts with what is before it, nothing where it is empty.
+func (w writer) texts(head string, texts []string) writer {
+	for i, text := range texts {
+		if i == 0 {
+			w = append(w, head...)
+		} else {
+			w = append(w, ',')
+		}
+		w = strict.AppendText(w, text)
+	}
+	if len(texts) > 0 {
+		w = append(w, ']')
+	}
+	return w
+}
+
+func (w writer) servers(servers []ICEServer) writer {
+	for i, server := range servers {
+		if i == 0 {
+			w = append(w, `,"ice_servers":[{`...)
+		} else {
+			w = append(w, `,{`...)
+		}
+		w = w.texts(`"urls":[`, server.URLs)
+		if server.Username != "" {
+			w = strict.AppendText(append(w, `,"username":`...), server.Username)
+		}
+		if server.Credential != "" {
+			w = strict.AppendText(append(w, `,"credential":`...), server.Credential)
+		}
+		w = append(w, '}')
+	}
+	if len(servers) > 0 {
+		w = append(w, ']')
+	}
+	return w
 }
 
 func (w writer) end() []byte { return append(w, '}') }

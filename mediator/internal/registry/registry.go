@@ -21,8 +21,8 @@ type Registry[C any] struct {
 
 type peer[C any] struct {
 	conn  C
-	seeds map[content.FullHash]struct{} // nil while empty: most peers hold one content, many none
-	waits map[content.FullHash]struct{} // likewise
+	seeds hashes
+	waits hashes
 }
 
 // swarm is a content and those who have to do with it. It exists as long as
@@ -72,12 +72,12 @@ func (r *Registry[C]) Disconnect(id ident.PeerID) (unseeded, unwaited []content.
 	if p == nil {
 		return nil, nil
 	}
-	for hash := range p.seeds {
+	for hash := range p.seeds.all() {
 		if _, last := r.Finish(id, hash); last {
 			unseeded = append(unseeded, hash)
 		}
 	}
-	for hash := range p.waits {
+	for hash := range p.waits.all() {
 		if r.Unwait(id, hash) {
 			unwaited = append(unwaited, hash)
 		}
@@ -106,13 +106,10 @@ func (r *Registry[C]) prune(hash content.FullHash) {
 // and whether it is the first here.
 func (r *Registry[C]) Announce(id ident.PeerID, hash content.FullHash) (news, first bool) {
 	p := r.peers[id]
-	if _, seeds := p.seeds[hash]; seeds {
+	if p.seeds.has(hash) {
 		return false, false
 	}
-	if p.seeds == nil {
-		p.seeds = make(map[content.FullHash]struct{}, 1)
-	}
-	p.seeds[hash] = struct{}{}
+	p.seeds.add(hash)
 	s := r.swarm(hash)
 	s.seeders = append(s.seeders, id)
 	return true, len(s.seeders) == 1
@@ -125,10 +122,10 @@ func (r *Registry[C]) Finish(id ident.PeerID, hash content.FullHash) (did, last 
 	if p == nil {
 		return false, false
 	}
-	if _, seeds := p.seeds[hash]; !seeds {
+	if !p.seeds.has(hash) {
 		return false, false
 	}
-	delete(p.seeds, hash)
+	p.seeds.remove(hash)
 	s := r.swarms[hash]
 	i := slices.Index(s.seeders, id)
 	s.seeders = slices.Delete(s.seeders, i, i+1)
@@ -140,8 +137,7 @@ func (r *Registry[C]) Finish(id ident.PeerID, hash content.FullHash) (did, last 
 // is among them.
 func (r *Registry[C]) Seeds(id ident.PeerID, hash content.FullHash) (count int, this bool) {
 	if p := r.peers[id]; p != nil {
-		_, this = p.seeds[hash]
-		count = len(p.seeds)
+		count, this = p.seeds.len(), p.seeds.has(hash)
 	}
 	return count, this
 }
@@ -152,7 +148,7 @@ func (r *Registry[C]) Seeding(id ident.PeerID) []content.FullHash {
 	if p == nil {
 		return nil
 	}
-	return slices.Collect(maps.Keys(p.seeds))
+	return slices.Collect(p.seeds.all())
 }
 
 // Seeders returns who seeds a content here, oldest first. It is valid until the
@@ -168,10 +164,9 @@ func (r *Registry[C]) Seeders(hash content.FullHash) []ident.PeerID {
 // already, it starts afresh: it was told of nobody.
 func (r *Registry[C]) Wait(id ident.PeerID, hash content.FullHash) {
 	p := r.peers[id]
-	if p.waits == nil {
-		p.waits = make(map[content.FullHash]struct{}, 1)
+	if !p.waits.has(hash) {
+		p.waits.add(hash)
 	}
-	p.waits[hash] = struct{}{}
 	s := r.swarm(hash)
 	if s.waiters == nil {
 		s.waiters = make(map[ident.PeerID]*waiter)
@@ -187,7 +182,7 @@ func (r *Registry[C]) Unwait(id ident.PeerID, hash content.FullHash) (last bool)
 		return false
 	}
 	delete(s.waiters, id)
-	delete(r.peers[id].waits, hash)
+	r.peers[id].waits.remove(hash)
 	r.prune(hash)
 	return len(s.waiters) == 0
 }
@@ -196,8 +191,7 @@ func (r *Registry[C]) Unwait(id ident.PeerID, hash content.FullHash) (last bool)
 // one is among them.
 func (r *Registry[C]) Waits(id ident.PeerID, hash content.FullHash) (count int, this bool) {
 	if p := r.peers[id]; p != nil {
-		_, this = p.waits[hash]
-		count = len(p.waits)
+		count, this = p.waits.len(), p.waits.has(hash)
 	}
 	return count, this
 }

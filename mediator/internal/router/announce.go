@@ -25,7 +25,7 @@ type announce struct {
 	touched bool                  // an announce was begun, so that there may be something to withdraw
 	busy    bool                  // an operation runs or waits for its place
 	place   *list.Element         // in the queue, of an announce that waits there; else nil
-	asking  map[ident.PeerID]bool // who is to be told announced; true once it was told announce_failed
+	asking  map[ident.PeerID]bool // who is to be told announced; true once it was told announce_failed; nil while nobody is
 	delay   time.Duration         // until the next try
 	retry   *time.Timer           // nil while none is set
 }
@@ -50,13 +50,16 @@ func (r *Router) announce(p *Peer, hash content.FullHash) *mediation.Error {
 	}
 	a := r.announces[hash]
 	if a == nil {
-		a = &announce{asking: make(map[ident.PeerID]bool), delay: firstRetry}
+		a = &announce{delay: firstRetry}
 		r.announces[hash] = a
 	}
 	a.wanted = true
 	if a.stored {
 		p.conn.Send(mediation.Announced{FullHash: hash})
 		return nil
+	}
+	if a.asking == nil {
+		a.asking = make(map[ident.PeerID]bool, 1)
 	}
 	if _, asking := a.asking[p.id]; !asking {
 		a.asking[p.id] = false
@@ -71,7 +74,7 @@ func (r *Router) announce(p *Peer, hash content.FullHash) *mediation.Error {
 func (r *Router) withdraw(hash content.FullHash) {
 	if a := r.announces[hash]; a != nil {
 		a.wanted = false
-		clear(a.asking)
+		a.asking = nil
 		if a.place != nil { // it was not even begun
 			r.drop(a.place)
 			a.place, a.busy = nil, false
@@ -115,7 +118,7 @@ func (r *Router) store(hash content.FullHash, a *announce) {
 		for id := range a.asking {
 			r.send(id, mediation.Announced{FullHash: hash})
 		}
-		clear(a.asking)
+		a.asking = nil
 		r.settle(hash, a) // it may be unwanted by now
 		return
 	}

@@ -208,9 +208,9 @@ func (s *Session) read(peer Peer, handshake *time.Timer) {
 		case err == nil:
 			wrong = 0
 			s.Observer.Received(message)
-			established := peer.Established()
-			peer.Receive(message)
-			if !established && peer.Established() {
+			if peer.Established() {
+				peer.Receive(message)
+			} else if aside(func() { peer.Receive(message) }); peer.Established() {
 				handshake.Stop()
 			}
 		case !errors.As(err, &refusal):
@@ -227,6 +227,17 @@ func (s *Session) read(peer Peer, handshake *time.Timer) {
 			}
 		}
 	}
+}
+
+// aside calls f in a goroutine that is gone afterwards, and waits for it: what a handshake needs of
+// a stack would stay with the reader's for as long as the connection lives, and is as much as all else of an idle peer.
+func aside(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // limited is the answer to a message that came too fast: it names what it is about.

@@ -23,8 +23,8 @@ type conn struct {
 	system syscall.RawConn // of Conn; nil where it is not the system's (TLS), or the system no Unix
 
 	// The reader's: whoever holds the library's lock of it.
-	ahead  []byte           // what was read but not asked for yet; in buffer
-	buffer *[maxPooled]byte // of buffers; nil while nothing is ahead
+	ahead  []byte           // what was read but not asked for yet
+	buffer *[maxPooled]byte // of buffers, where that is; nil while nothing is ahead
 
 	within atomic.Bool // a message has begun: its rest is not waited for without end
 	hurry  atomic.Bool // there is a deadline for that
@@ -35,8 +35,10 @@ type conn struct {
 	cork    *[maxPooled]byte // of buffers; nil while it is open
 }
 
-// newConn returns the connection with what is special about it.
-func newConn(below net.Conn) *conn { return &conn{Conn: below, system: systemOf(below)} }
+// newConn returns the connection with what is special about it. What was read of it already is read again.
+func newConn(below net.Conn, early []byte) *conn {
+	return &conn{Conn: below, system: systemOf(below), ahead: early}
+}
 
 // Read implements [net.Conn]. It is called by one goroutine at a time.
 func (c *conn) Read(p []byte) (n int, err error) {
@@ -53,8 +55,11 @@ func (c *conn) Read(p []byte) (n int, err error) {
 	}
 	n = copy(p, c.ahead)
 	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
-		buffers.Put(c.buffer)
-		c.ahead, c.buffer = nil, nil
+		c.ahead = nil
+		if c.buffer != nil {
+			buffers.Put(c.buffer)
+			c.buffer = nil
+		}
 	}
 	return n, nil
 }

@@ -35,7 +35,7 @@ func (w *writes) SetWriteDeadline(time.Time) error { return nil }
 
 func TestAMessageIsWrittenAtOnce(t *testing.T) {
 	under := &writes{}
-	c := newConn(under)
+	c := newConn(under, nil)
 	_, _ = c.Write([]byte("pong"))
 	long := strings.Repeat("x", 2*maxPooled)
 	for _, parts := range [][]string{{"head", "body"}, {"head", long}, {"again"}} {
@@ -91,7 +91,7 @@ func tcp(t *testing.T) (here *conn, there net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = errors.Join(there.Close(), below.Close()) })
-	return newConn(below), there
+	return newConn(below, nil), there
 }
 
 // plain hides all of a connection but package net's interface, as TLS does.
@@ -100,7 +100,7 @@ type plain struct{ net.Conn }
 func TestWhatIsReadAheadComesInOrder(t *testing.T) {
 	for name, dress := range map[string]func(*conn) *conn{
 		"of the system": func(c *conn) *conn { return c },
-		"of another":    func(c *conn) *conn { return newConn(plain{c.Conn}) },
+		"of another":    func(c *conn) *conn { return newConn(plain{c.Conn}, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			below, there := tcp(t)

@@ -42,22 +42,24 @@ func accept(w http.ResponseWriter, r *http.Request, most int) (*transport, error
 	if err != nil {
 		return nil, err
 	}
-	ws.SetReadLimit(-1) // Read has its own, which lets the peer be told
+	ws.SetReadLimit(-1)                 // Read has its own, which lets the peer be told
+	hijacker.reader.Reset(hijacker.tcp) // the library has put a reader of its own before it, for what came early
 	return &transport{ws, hijacker.tcp, most}, nil
 }
 
 const (
 	// readBuffer and writeBuffer are those of a WebSocket, in bytes. net/http's have 4 KiB
-	// each, for as long as the connection lives. What is longer passes them by: reads go
-	// on where they end up, and writes are collected in corked.
-	readBuffer  = 512
+	// each, for as long as the connection lives. They hold the head of a message; what is longer passes
+	// them by, and conn sees to it that the system is called once.
+	readBuffer  = 64
 	writeBuffer = 64
 )
 
 // hijacker remembers the connection that is taken over, and gives it buffers of its own.
 type hijacker struct {
 	http.ResponseWriter
-	tcp *conn
+	tcp    *conn
+	reader *bufio.Reader // of tcp; the library's
 }
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -65,12 +67,10 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.tcp = newConn(tcp)
-	early := buffer.Reader.Buffered() // of a client that did not wait for the answer
-	ahead, _ := buffer.Reader.Peek(early)
-	reader := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), h.tcp), max(readBuffer, early))
-	_, _ = reader.Peek(early) // the library takes what is buffered, and goes on with the connection itself
-	return h.tcp, bufio.NewReadWriter(reader, bufio.NewWriterSize(h.tcp, writeBuffer)), nil
+	early, _ := buffer.Reader.Peek(buffer.Reader.Buffered()) // of a client that did not wait for the answer
+	h.tcp = newConn(tcp, bytes.Clone(early))
+	h.reader = bufio.NewReaderSize(h.tcp, readBuffer)
+	return h.tcp, bufio.NewReadWriter(h.reader, bufio.NewWriterSize(h.tcp, writeBuffer)), nil
 }
 
 // Read implements [session.Transport].
