@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -146,15 +147,28 @@ func contextWithReader(t *testing.T, conn *websocket.Conn) context.Context {
 	return conn.CloseRead(t.Context())
 }
 
-// freePort is a TCP port that nobody listens on.
+// freePort is a port of TCP and UDP that nobody listens on. It is none of those that systems give to
+// connections (from 32768 on), so that no connection of another test takes it meanwhile.
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		port := 20_000 + mathrand.IntN(12_000)
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", address); err != nil {
+			continue
+		}
+		_ = listener.Close()
+		var packets net.PacketConn
+		if packets, err = net.ListenPacket("udp", address); err != nil {
+			continue
+		}
+		_ = packets.Close()
+		return port
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	t.Fatal(err)
+	return 0
 }
 
 // public is a mediator that says where peers reach it.
@@ -386,13 +400,13 @@ func TestTURNSharesThePort(t *testing.T) {
 }
 
 func TestAPortThatIsTakenForUDP(t *testing.T) {
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	config := loopback(t)
+	config.Port = freePort(t)
+	packets, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", config.Port))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer packets.Close()
-	config := loopback(t)
-	config.Port = packets.LocalAddr().(*net.UDPAddr).Port
 	if _, err := New(t.Context(), config); err == nil || !strings.Contains(err.Error(), "--stun") {
 		t.Errorf("it started, or says %v", err)
 	}

@@ -36,7 +36,7 @@ import (
 )
 
 const (
-	// DefaultMaxSessions bounds the open WebSockets. Idle ones take some 30 KiB
+	// DefaultMaxSessions bounds the open WebSockets. Idle ones take some 12 KiB
 	// each; the worst that each can hold is an unfinished message and a full
 	// queue, 650 KiB.
 	DefaultMaxSessions = 20_000
