@@ -156,6 +156,7 @@ type Neighbours struct {
 	remotes  *allowances[peer.ID]
 	networks *allowances[netip.Prefix]
 	counts   Counts
+	own      error // see Own
 }
 
 // New answers other mediators on the host, and asks those in the routing table until Close. It fails
@@ -200,6 +201,10 @@ func New(host host.Host, config Config) (*Neighbours, error) {
 	}
 	host.SetStreamHandler(Protocol, n.serve)
 	n.wg.Go(n.run)
+	if config.PublicURL != "" {
+		n.own = errUnchecked
+		n.wg.Go(n.watchOwn)
+	}
 	return n, nil
 }
 

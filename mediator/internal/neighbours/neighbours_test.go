@@ -276,6 +276,41 @@ func TestOwnURLIsNotTold(t *testing.T) {
 	}
 }
 
+// journal keeps what is logged.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+func TestAMediatorLooksForItself(t *testing.T) {
+	var log journal
+	n := start(t, Timing{CheckInterval: 200 * time.Millisecond, CheckRetry: 50 * time.Millisecond}, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	eventually(t, "it finds itself", func() bool { return n.Own() == nil })
+	n.serves.Store(idOf(newHost(t))) // another server took its place
+	eventually(t, "it sees that it is not there any more", func() bool { return errors.Is(n.Own(), errNotTheirs) })
+	n.serves.Store(n.id)
+	eventually(t, "it finds itself again", func() bool { return n.Own() == nil })
+	eventually(t, "its volunteer is told each once", func() bool {
+		return strings.Count(log.String(), "does not lead here") == 1 && strings.Count(log.String(), "leads here") == 2
+	})
+	silent := start(t, once, func(c *Config) { c.PublicURL = "" })
+	if err := silent.Own(); err != nil {
+		t.Errorf("one without a URL says %v", err)
+	}
+}
+
 func TestFullMediatorIsNotTold(t *testing.T) {
 	nodes := world(t, often, 2)
 	a, b := nodes[0], nodes[1]

@@ -28,22 +28,23 @@ func (n *Node) Status() Status {
 
 // Report is what /status.json says: numbers, and nothing about any one peer or content.
 type Report struct {
-	ID            string             `json:"id"`
-	Version       string             `json:"version"`
-	PublicURL     string             `json:"public_url,omitempty"` // where peers reach it, if its volunteer says so
-	UptimeSeconds int64              `json:"uptime_seconds"`
-	Connections   int                `json:"connections"` // open WebSockets
-	Peers         int                `json:"peers"`       // those that have shaken hands
-	Contents      int                `json:"contents"`    // that anyone seeds or waits for
-	Announced     int                `json:"announced"`   // contents that can be found in the DHT through this mediator
-	Searches      int                `json:"searches"`    // contents that peers here wait for
-	Pending       int                `json:"pending"`     // DHT operations that wait
-	Running       int                `json:"running"`     // DHT operations that run
-	Messages      float64            `json:"messages"`    // of peers, since it started
-	Refusals      map[string]float64 `json:"refusals"`    // by error code, since it started
-	DHT           DHTReport          `json:"dht"`
-	Mediators     []MediatorReport   `json:"mediators"` // that are alive, by id; of another's figures each is what it says itself
-	TURN          *TURNReport        `json:"turn,omitempty"`
+	ID             string             `json:"id"`
+	Version        string             `json:"version"`
+	PublicURL      string             `json:"public_url,omitempty"`       // where peers reach it, if its volunteer says so
+	PublicURLError string             `json:"public_url_error,omitempty"` // why others will not tell peers of it, as far as can be seen from here
+	UptimeSeconds  int64              `json:"uptime_seconds"`
+	Connections    int                `json:"connections"` // open WebSockets
+	Peers          int                `json:"peers"`       // those that have shaken hands
+	Contents       int                `json:"contents"`    // that anyone seeds or waits for
+	Announced      int                `json:"announced"`   // contents that can be found in the DHT through this mediator
+	Searches       int                `json:"searches"`    // contents that peers here wait for
+	Pending        int                `json:"pending"`     // DHT operations that wait
+	Running        int                `json:"running"`     // DHT operations that run
+	Messages       float64            `json:"messages"`    // of peers, since it started
+	Refusals       map[string]float64 `json:"refusals"`    // by error code, since it started
+	DHT            DHTReport          `json:"dht"`
+	Mediators      []MediatorReport   `json:"mediators"` // that are alive, by id; of another's figures each is what it says itself
+	TURN           *TURNReport        `json:"turn,omitempty"`
 }
 
 // DHTReport is this mediator's part in the DHT.
@@ -83,6 +84,9 @@ func (n *Node) Report() Report {
 		Messages: received, Refusals: refused,
 		DHT:       DHTReport{status.Discovery.Peers, status.Relay.Streams, status.Discovery.Held, status.Discovery.Pending},
 		Mediators: []MediatorReport{},
+	}
+	if err := n.neighbours.Own(); err != nil {
+		report.PublicURLError = err.Error()
 	}
 	for _, other := range n.neighbours.List() {
 		report.Mediators = append(report.Mediators, MediatorReport{

@@ -37,7 +37,7 @@ export async function round(bench) {
   bench.report("introduction-p99", { ours: ourCrowd.p99_ms, yardstick: theirCrowd.p99_ms, details: { ours: ourCrowd, theirs: theirCrowd } });
 
   const second = await startMediator(bench, mediator);
-  const across = await load("pairs", "mediation", [mediator, second], "--pairs", "50", "--count", String(count / 8));
+  const across = await load("pairs", "mediation", [mediator, second], "--pairs", "50", "--count", String(count / 2));
   bench.report("introduction-across", { ours: across.cpu_us, yardstick: theirs.cpu_us, details: { ours: across } });
 
   const peers = ["--peers", bench.quick ? "500" : "9000"]; // below the usual limit of files of a process that serves them, 10240
