@@ -71,6 +71,10 @@ func (o *object) message() Message {
 		return Announced{FullHash: o.fullHash()}
 	case typeFinish:
 		return Finish{FullHash: o.fullHash()}
+	case typePing:
+		return Ping{}
+	case typePong:
+		return Pong{}
 	case typeError:
 		return o.errorMessage()
 	default:
@@ -328,6 +332,8 @@ func Encode(message Message) []byte {
 			out = out.ids(`,"gone":[`, m.Gone)
 		}
 		return out.end()
+	case Ping, Pong:
+		return begin(m, 16).end()
 	case Established:
 		return begin(m, 256).servers(m.ICEServers).texts(`,"mediators":[`, m.Mediators).end()
 	}

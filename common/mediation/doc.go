@@ -54,6 +54,8 @@
 //	announce     peer → mediator      full_hash
 //	announced    mediator → peer      full_hash
 //	finish       peer → mediator      full_hash
+//	ping         peer → mediator      (nothing)
+//	pong         mediator → peer      (nothing)
 //	error        mediator →           code, message, full_hash (optional), peer_id (optional);
 //	                                  between mediators also sender_id: PeerID (optional);
 //	                                  with going_away: mediators: [WebSocket URL] (optional)
@@ -91,6 +93,11 @@
 //
 // finish ends both the announce and the interest. A closed connection does the
 // same for all contents of the peer. It is right also where there is nothing to end.
+//
+// ping asks whether the mediator is there, and is answered with pong at once. A page has no pings of the
+// WebSocket, and a mediator that was cut off ends no connection: who has heard nothing for a while asks, and
+// goes on to another mediator where nothing comes back. Whatever comes is an answer, unknown_type
+// of an older mediator, too.
 //
 // # Other mediators
 //

@@ -71,6 +71,12 @@ type Finish struct {
 	FullHash content.FullHash
 }
 
+// Ping asks whether the mediator is there.
+type Ping struct{}
+
+// Pong answers a ping.
+type Pong struct{}
+
 // Error says what was wrong. It is both a message and a Go error: what Decode
 // returns can be sent back as it is.
 type Error struct {
@@ -111,6 +117,12 @@ func (Announced) Type() string { return typeAnnounced }
 // Type returns "finish".
 func (Finish) Type() string { return typeFinish }
 
+// Type returns "ping".
+func (Ping) Type() string { return typePing }
+
+// Type returns "pong".
+func (Pong) Type() string { return typePong }
+
 // Type returns "error".
 func (*Error) Type() string { return typeError }
 
@@ -146,6 +158,8 @@ const (
 	typeAnnounce    = "announce"
 	typeAnnounced   = "announced"
 	typeFinish      = "finish"
+	typePing        = "ping"
+	typePong        = "pong"
 	typeError       = "error"
 
 	connectionMediation   = "mediation"

@@ -112,7 +112,7 @@ func TestVectors(t *testing.T) {
 			t.Errorf("%s: %d bytes became %d", v.Name, len(v.text()), len(encoded))
 		}
 	}
-	if len(types) != 10 {
+	if len(types) != 12 {
 		t.Errorf("the vectors have these types only: %v", types)
 	}
 	for _, code := range decoderCodes {

@@ -325,6 +325,9 @@ func (p *Peer) receive(message mediation.Message) *mediation.Error {
 	case mediation.Finish:
 		r.finish(p.id, m.FullHash)
 		return nil
+	case mediation.Ping:
+		p.conn.Send(mediation.Pong{})
+		return nil
 	}
 	return &mediation.Error{Code: mediation.CodeUnexpectedType, Message: "a peer does not send " + message.Type()}
 }

@@ -967,6 +967,27 @@ func TestWhatAMediatorNamesThatWillNotTellIsNotRemembered(t *testing.T) {
 	})
 }
 
+// The connection to a mediator that died without a word lives on for a while.
+func TestASilentMediatorsPeersAreNamedNoLongerThanALookupCounts(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		w.person(0, 1).say(announce1)
+		pass(time.Second)
+		first := w.person(1, 2)
+		first.say(getPeers1)
+		pass(time.Second)
+		first.expect(peers(1, 1))
+		w.mute(0)
+		pass(4 * firstPause) // its search is made again meanwhile, without asking those that tell by themselves
+		first.say(mediation.GetPeers{FullHash: fullHash(1)})
+		pass(lookupCache)
+		first.take()
+		second := w.person(1, 3)
+		second.say(getPeers1)
+		pass(2 * roundTime)
+		second.expect(peers(1))
+	})
+}
+
 func TestALookupThatFoundNobodyIsMadeAgain(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
 		first, second := w.person(1, 2), w.person(1, 3)

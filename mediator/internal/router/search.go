@@ -112,8 +112,8 @@ func (r *Router) getPeers(p *Peer, hash content.FullHash) *mediation.Error {
 	}
 	now := time.Now()
 	if now.Sub(s.looked) < lookupCache {
-		r.nameRemembered(p.id, s)
-		if !s.open && r.registry.Told(p.id, hash) > 0 {
+		all := r.nameRemembered(p.id, s, now)
+		if all && !s.open && r.registry.Told(p.id, hash) > 0 {
 			return nil // the search goes on when it would have anyway
 		}
 	}
@@ -138,11 +138,19 @@ func (r *Router) getPeers(p *Peer, hash content.FullHash) *mediation.Error {
 	return nil
 }
 
-// nameRemembered tells a peer of those that other mediators have named. mu is held.
-func (r *Router) nameRemembered(id ident.PeerID, s *search) {
+// nameRemembered tells a peer of those that other mediators have named, and reports whether these
+// are all. A mediator that was not asked for a while is to be asked again: it may have died, and it takes QUIC
+// up to 45 seconds to find that out. mu is held.
+func (r *Router) nameRemembered(id ident.PeerID, s *search, now time.Time) (all bool) {
+	all = true
 	for mediator, o := range s.others {
+		if now.Sub(o.asked) >= lookupCache {
+			all = false
+			continue
+		}
 		r.nameOthers(mediator, id, s.hash, o.peers)
 	}
+	return all
 }
 
 // nameOthers tells a peer who waits of another mediator's peers. mu is held.

@@ -30,6 +30,7 @@ type world struct {
 	routers map[ident.MediatorID]*Router
 	records map[content.FullHash][]ident.MediatorID
 	dead    map[ident.MediatorID]bool
+	muted   map[ident.MediatorID]bool
 	fails   int // so many of the next announces fail
 	calls   []string
 	finds   int
@@ -55,7 +56,7 @@ func bubble(t *testing.T, routers int, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, hop: 20 * time.Millisecond, lookup: 100 * time.Millisecond,
-			routers: map[ident.MediatorID]*Router{}, records: map[content.FullHash][]ident.MediatorID{}, dead: map[ident.MediatorID]bool{},
+			routers: map[ident.MediatorID]*Router{}, records: map[content.FullHash][]ident.MediatorID{}, dead: map[ident.MediatorID]bool{}, muted: map[ident.MediatorID]bool{},
 		}
 		for n := range routers {
 			w.add(n, Config{})
@@ -173,13 +174,24 @@ func (r *wires) deliver(to ident.MediatorID) {
 		r.w.mu.Lock()
 		self, other, dead := r.w.routers[r.self], r.w.routers[to], r.w.dead[to] || r.w.dead[r.self]
 		r.w.sent = append(r.w.sent, message)
+		mute := r.w.muted[to] || r.w.muted[r.self]
 		r.w.mu.Unlock()
+		if mute {
+			continue
+		}
 		if dead || other == nil {
 			self.Undelivered(to, message)
 		} else {
 			other.HandleMediator(r.self, message)
 		}
 	}
+}
+
+// mute has nothing arrive at a router any more, or come from it, and nobody notice.
+func (w *world) mute(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.muted[mediatorID(n)] = true
 }
 
 // kill ends a router without a word; its record stays in the DHT.

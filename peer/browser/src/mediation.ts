@@ -113,6 +113,16 @@ export interface Finish {
   readonly fullHash: FullHash;
 }
 
+/** Asks whether the mediator is there. */
+export interface Ping {
+  readonly type: "ping";
+}
+
+/** Answers a ping. */
+export interface Pong {
+  readonly type: "pong";
+}
+
 /** Says what was wrong. */
 export interface ErrorMessage {
   readonly type: "error";
@@ -136,6 +146,8 @@ export type Message =
   | Announce
   | Announced
   | Finish
+  | Ping
+  | Pong
   | ErrorMessage;
 
 /** Why a text is no message. */
@@ -196,6 +208,9 @@ function readMessage(fields: Fields): Message {
     case "announced":
     case "finish":
       return { type, fullHash: fields.fullHash() };
+    case "ping":
+    case "pong":
+      return { type };
     case "error":
       return {
         type,
@@ -385,6 +400,9 @@ function envelope(message: Message): object {
     case "announced":
     case "finish":
       return { type, full_hash: message.fullHash };
+    case "ping":
+    case "pong":
+      return { type };
     case "error":
       return {
         type,

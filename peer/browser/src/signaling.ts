@@ -87,6 +87,14 @@ const lastRetry = 30_000;
  */
 const goodFor = lastRetry;
 
+/**
+ * After how long a silence the mediator is asked whether it is there, and how long its answer may take, in
+ * ms: one that was cut off is left within half a minute, and ten thousand pages that have nothing to say
+ * are a thousand small messages a second.
+ */
+const silence = 10_000;
+const patience = 10_000;
+
 /** How often a fresh id is tried on one connection. Random ids never meet; a mediator that says so is broken. */
 const idAttempts = 3;
 
@@ -111,6 +119,7 @@ export class Signaling {
   #attempt = 0; // of the present socket; events of earlier ones are stale
   #handshakes = 0; // sent on this socket
   #establishedAt = 0;
+  #heardAt = 0; // on this socket
   #timer: Cancel = () => {};
   #resend: Cancel | null = null;
 
@@ -266,6 +275,7 @@ export class Signaling {
   }
 
   #received(data: unknown): void {
+    this.#heardAt = this.#config.clock.now();
     const message = decode(data);
     if (message instanceof DecodeError) {
       // A type that is not known yet is no fault: the protocol may grow.
@@ -291,12 +301,32 @@ export class Signaling {
   #established(iceServers: readonly ICEServer[], mediators: readonly string[]): void {
     this.#timer();
     this.#establishedAt = this.#config.clock.now();
+    this.#listen();
     this.#roster.learn(mediators);
     this.#enter("established", this.mediator as string);
     this.#config.events.established(iceServers);
     for (const announce of this.#announces.values()) announce.confirmed = false;
     for (const lookup of this.#lookups.values()) lookup.answered = false;
     this.#sendPending();
+  }
+
+  /** Asks the mediator whether it is there, when nothing has come from it for a while. */
+  #listen(): void {
+    const { clock } = this.#config;
+    const rest = this.#heardAt + silence - clock.now();
+    if (rest <= 0) return this.#ping();
+    this.#timer = clock.after(Math.max(1, rest), () => this.#listen());
+  }
+
+  #ping(): void {
+    const { clock } = this.#config;
+    const at = clock.now();
+    this.#sendNow({ type: "ping" });
+    this.#timer = clock.after(patience, () => {
+      if (this.#heardAt >= at) return this.#listen();
+      if (clock.now() - at >= 2 * patience) return this.#ping(); // the page was asleep: so nothing could be heard
+      this.#lost("it does not answer any more");
+    });
   }
 
   /** Sends every lookup and announce that was not answered. */

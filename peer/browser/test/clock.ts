@@ -22,6 +22,11 @@ export class FakeClock implements Clock {
     return this.#timers.length;
   }
 
+  /** Time passes without anything of what is due: that happens late, when it next passes. */
+  sleep(ms: number): void {
+    this.#now += ms;
+  }
+
   /**
    * Lets time pass: what is due happens in order, and what promises do in between. Ends
    * early, and says true, where done does.

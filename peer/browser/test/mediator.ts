@@ -22,9 +22,9 @@ export class Line {
     this.events = events;
   }
 
-  /** What came, by type. */
+  /** What came, by type, without pings, which come whenever nothing else does. */
   types(): string[] {
-    return this.received.map(({ type }) => type);
+    return this.received.map(({ type }) => type).filter((type) => type !== "ping");
   }
 }
 
@@ -36,6 +36,7 @@ export class FakeMediators {
   readonly clock: FakeClock;
   readonly lines: Line[] = []; // every connection that was ever made
   readonly down = new Set<string>(); // URLs where nobody answers
+  readonly cutOff = new Set<string>(); // URLs from and to which nothing comes through any more, and nobody is told
   readonly #seeders = new Map<FullHash, Set<Line>>();
   readonly #interested = new Map<FullHash, Set<Line>>();
   iceServers: ICEServer[] = [];
@@ -59,7 +60,7 @@ export class FakeMediators {
       send: (text) => {
         assert.ok(line.open, "a text after the end");
         this.clock.after(latency, () => {
-          if (line.open) this.#received(line, text);
+          if (line.open && !this.cutOff.has(url)) this.#received(line, text);
         });
       },
       close: () => this.#gone(line),
@@ -95,7 +96,7 @@ export class FakeMediators {
 
   sendText(line: Line, text: unknown): void {
     this.clock.after(latency, () => {
-      if (line.open) line.events.received(text);
+      if (line.open && !this.cutOff.has(line.url)) line.events.received(text);
     });
   }
 
@@ -146,6 +147,8 @@ export class FakeMediators {
         }
         return this.send(to, { ...message, peerID: line.peerID });
       }
+      case "ping":
+        return this.send(line, { type: "pong" });
       default:
         assert.fail(`a peer sent ${message.type}`);
     }

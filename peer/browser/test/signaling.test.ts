@@ -391,3 +391,48 @@ test("closing is for good", async () => {
   assert.equal(mediators.lines.length, 1);
   assert.equal(clock.waiting, 0);
 });
+
+test("a mediator that was cut off is left within half a minute, though its connection stays open", async () => {
+  const { clock, mediators, signaling, heard, line } = setup();
+  signaling.announce(hash);
+  signaling.start();
+  await clock.pass(60_000);
+  const lost = line();
+  assert.equal(lost.received.filter(({ type }) => type === "ping").length, 5); // one for each ten seconds of silence, and the answer's way
+  assert.equal(mediators.lines.length, 1); // it answers
+  mediators.cutOff.add(first);
+  await clock.pass(25_000);
+  assert.equal(lost.open, false);
+  assert.ok(heard.includes(`trouble the mediator ${first}: it does not answer any more`));
+  assert.deepEqual([signaling.state, line().url, line().types()], ["established", second, ["handshake", "announce"]]);
+});
+
+test("whatever comes counts as an answer, and a mediator that talks is not asked", async () => {
+  const { clock, mediators, signaling, line } = setup();
+  mediators.intercept = (from, { type }) => {
+    if (type === "ping") mediators.refuse(from, "unknown_type"); // one that does not know it yet
+    return type === "ping";
+  };
+  signaling.start();
+  await clock.pass(100_000);
+  assert.equal(mediators.lines.length, 1);
+  const asked = line().received.length;
+  for (let n = 0; n < 20; n++) {
+    mediators.send(line(), { type: "peers", fullHash: other, peers: [] });
+    await clock.pass(5_000);
+  }
+  assert.equal(line().received.length, asked);
+});
+
+test("a page that was asleep asks again before it gives the mediator up", async () => {
+  const { clock, mediators, signaling } = setup();
+  signaling.start();
+  await clock.pass(1_000);
+  mediators.cutOff.add(first); // while it sleeps
+  await clock.pass(15_000);
+  clock.sleep(3_600_000);
+  mediators.cutOff.delete(first);
+  await clock.pass(60_000);
+  assert.equal(mediators.lines.length, 1);
+  assert.equal(signaling.state, "established");
+});
