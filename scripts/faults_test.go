@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,8 +28,14 @@ import (
 // patience bounds everything that is waited for. Nothing here takes a tenth of it.
 const patience = 2 * time.Minute
 
+// builtPrograms is the variable that names the folder of the programs to a test that another one started.
+const builtPrograms = "P2PCDN_TEST_PROGRAMS"
+
 // programs are the mediator and the peer, built once.
 var programs = sync.OnceValues(func() (string, error) {
+	if folder := os.Getenv(builtPrograms); folder != "" {
+		return folder, nil
+	}
 	folder, err := os.MkdirTemp("", "p2pcdn-programs-")
 	if err != nil {
 		return "", err
@@ -43,7 +50,7 @@ var programs = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if folder, err := programs(); err == nil {
+	if folder, err := programs(); err == nil && os.Getenv(builtPrograms) == "" {
 		_ = os.RemoveAll(folder)
 	}
 	os.Exit(code)
@@ -82,12 +89,19 @@ func (p *process) output() string {
 // start runs a program until the end of the test, or of itself.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return startBehind(t, nil, name, args...)
+}
+
+// startBehind is start with a command in front that runs the program in its own place.
+func startBehind(t *testing.T, command []string, name string, args ...string) *process {
+	t.Helper()
 	folder, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{t: t, name: name + " " + strings.Join(args, " "), done: make(chan struct{}), more: make(chan struct{}, 1)}
-	p.cmd = exec.Command(filepath.Join(folder, name), args...)
+	whole := slices.Concat(command, []string{filepath.Join(folder, name)}, args)
+	p.cmd = exec.Command(whole[0], whole[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	p.cmd.Env = append(os.Environ(), "NO_COLOR=1")
 	if err := p.cmd.Start(); err != nil {
@@ -226,8 +240,8 @@ func awaitHealth(t *testing.T, url string) {
 	}
 }
 
-// content writes a file that nobody has seen before.
-func content(t *testing.T) (path string, data []byte) {
+// newContent writes a file that nobody has seen before.
+func newContent(t *testing.T) (path string, data []byte) {
 	t.Helper()
 	data = make([]byte, contentLength)
 	var seed [32]byte
@@ -264,7 +278,7 @@ func holds(t *testing.T, path string, data []byte) {
 // The seeder dies; another one has the content, and then none has for a while.
 func TestASeederIsKilled(t *testing.T) {
 	n := startNetwork(t)
-	path, data := content(t)
+	path, data := newContent(t)
 	first, link := seed(t, path, n.urls[0], "--upload-limit", slowly)
 	out := filepath.Join(t.TempDir(), "out.bin")
 	leecher := start(t, "peer", "get", link, "-o", out, "--mediator", n.urls[1])
@@ -278,7 +292,7 @@ func TestASeederIsKilled(t *testing.T) {
 // The leecher dies, and another get goes on with what it left.
 func TestALeecherIsKilled(t *testing.T) {
 	n := startNetwork(t)
-	path, data := content(t)
+	path, data := newContent(t)
 	_, link := seed(t, path, n.urls[0], "--upload-limit", slowly)
 	folder := t.TempDir()
 	out := filepath.Join(folder, "out.bin")
@@ -303,7 +317,7 @@ func TestALeecherIsKilled(t *testing.T) {
 // Both mediators die: the transfer that runs does not need them.
 func TestBothMediatorsAreKilled(t *testing.T) {
 	n := startNetwork(t)
-	path, data := content(t)
+	path, data := newContent(t)
 	_, link := seed(t, path, n.urls[0], "--upload-limit", slowly)
 	out := filepath.Join(t.TempDir(), "out.bin")
 	leecher := start(t, "peer", "get", link, "-o", out, "--mediator", n.urls[1])
@@ -317,7 +331,7 @@ func TestBothMediatorsAreKilled(t *testing.T) {
 // A seeder stands still without a word, in the middle; the other one has what it owes.
 func TestASeederStalls(t *testing.T) {
 	n := startNetwork(t)
-	path, data := content(t)
+	path, data := newContent(t)
 	stalling, link := seed(t, path, n.urls[0], "--upload-limit", slowly)
 	_, _ = seed(t, path, n.urls[1], "--upload-limit", slowly)
 	out := filepath.Join(t.TempDir(), "out.bin")

@@ -115,9 +115,10 @@ as_root() {
   if ((EUID == 0)); then "$@"; else sudo "$@"; fi
 }
 
-install_for_browsers() {
+# install <package ...>: with apt.
+install() {
   as_root apt-get update -q
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium firefox-esr iproute2 nftables
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
 }
 
 # has_all <command ...>: root's commands are looked for wherever root has them.
@@ -154,6 +155,7 @@ part_go() {
     skip "shellcheck: it is not installed"
   fi
   compiled
+  if ! has_all ip nft; then step "install ip and nft (apt)" as_one install iproute2 nftables; fi
   step "go test -race" go_tests go test -race -v ./...
 }
 
@@ -173,7 +175,7 @@ part_demo() {
 
 part_browser() {
   if ! has_all chromium firefox-esr ip nft; then
-    step "install browsers, ip and nft (apt)" as_one install_for_browsers
+    step "install browsers, ip and nft (apt)" as_one install chromium firefox-esr iproute2 nftables
   fi
   node_tools
   compiled

@@ -31,6 +31,11 @@ const (
 	// that a mediator that breaks all its lines gets no more attempts than one that is down.
 	goodFor = lastRetry
 
+	// pingEach is how often the mediator is asked whether it is there: with the timeout, a line to one that is
+	// cut off lasts 20 s at most, so that there is another one within half a minute. It keeps proxies awake,
+	// too, which close silent connections after a minute.
+	pingEach = 10 * time.Second
+
 	// maxSignals bounds the signals that wait to be sent: the candidates of all
 	// connections that are set up at once, with room.
 	maxSignals = 512
@@ -47,7 +52,7 @@ type Config struct {
 	Backoff  func(rounds int) time.Duration // the wait when all were tried in vain so many times; 0: before another one is tried; nil: jittered, exponential
 	Dial     Dial                           // nil: TCP
 	Timeout  time.Duration                  // for each step: connecting, the handshake, a write, a ping; 0: 10 s
-	PingEach time.Duration                  // 0: 25 s, below the minute after which proxies close silent connections
+	PingEach time.Duration                  // 0: 10 s
 }
 
 // Dial opens a connection to a host and port, as [net.Dialer.DialContext] does.
@@ -90,7 +95,7 @@ func Start(config Config) *Client {
 		config.Timeout = 10 * time.Second
 	}
 	if config.PingEach == 0 {
-		config.PingEach = 25 * time.Second
+		config.PingEach = pingEach
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Client{

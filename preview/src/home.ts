@@ -15,6 +15,7 @@ const fewMediators = 8;
 
 const live = element("live", HTMLElement);
 const whole = element("live-body", HTMLDivElement);
+const title = element("live-title", HTMLHeadingElement);
 const state = element("live-state", HTMLParagraphElement);
 const words = element("live-words", HTMLParagraphElement);
 const each = element("live-each", HTMLSpanElement);
@@ -48,7 +49,7 @@ function show(report: Report): void {
     const latest = sample[series];
     const drawn = curve(history.samples, series, now);
     setText(value, latest === null ? "–" : inNumbers(series, latest));
-    setText(top, `at most ${inNumbers(series, drawn.top)}`);
+    setText(top, `peak ${inNumbers(series, drawn.top)}`);
     line.show(drawn);
   }
   setText(words, inWords(report));
@@ -62,7 +63,7 @@ function show(report: Report): void {
   if (report.relayed !== null) setText(element("live-bytes", HTMLElement), format.bytes(report.relayed));
   whole.hidden = false; // before the picture, which asks how much room there is
   picture.show(report);
-  say("live", "Live");
+  say("live", "Right now", "Live");
 }
 
 function about({ id, version, uptime }: Report): string {
@@ -113,8 +114,9 @@ function showRow(row: HTMLTableRowElement, number: number, neighbour: Neighbour)
 }
 
 /** Says it once: the text stays as it is until the state changes, for a screen reader reads out every change. */
-function say(what: "live" | "unreachable", text: string): void {
+function say(what: "live" | "unreachable", heading: string, text: string): void {
   live.dataset["state"] = state.dataset["state"] = what;
+  setText(title, heading);
   setText(state, text);
 }
 
@@ -122,7 +124,8 @@ const poll = new Poll({
   clock: pageClock,
   ask: fetchReport,
   answered: show,
-  unanswered: () => say("unreachable", whole.hidden ? "No answer. This page keeps asking." : "No answer: this is how it was. This page keeps asking."),
+  // What is shown must not pass for what is true now.
+  unanswered: () => say("unreachable", whole.hidden ? "Right now" : "How it was", "This mediator does not answer. This page keeps asking."),
 });
 
 /** Nobody looks at a hidden page. */

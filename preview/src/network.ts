@@ -159,5 +159,5 @@ export function inWords(report: Report): string {
   if (report.neighbours.length === 0) return `${here} ${others}, and has not heard from ${report.known === 1 ? "it" : "them"} yet.`;
   const there = report.neighbours.reduce((sum, { peers }) => sum + peers, 0);
   const where = report.neighbours.length < report.known ? `at the ${format.count(report.neighbours.length)} that it has heard from` : "there";
-  return `${here} ${others}, with ${format.counted(Math.min(there, Number.MAX_SAFE_INTEGER), "person", "people")} ${where}.`;
+  return `${here} ${others}, with ${there === 0 ? "nobody" : format.counted(Math.min(there, Number.MAX_SAFE_INTEGER), "person", "people")} ${where}.`;
 }

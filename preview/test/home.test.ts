@@ -219,6 +219,7 @@ test("a crowd is never a blot, and says how many a point stands for", () => {
 test("the picture is told in words", () => {
   assert.equal(inWords(report()), "3 people are connected to this mediator. It knows 2 other mediators, with 7 people there.");
   assert.match(inWords(report({ dht: { mediators: 1000, records: 0 } })), /knows 1,000 other mediators, with 7 people at the 2 that it has heard from\.$/);
+  assert.match(inWords(report({ mediators: [{ id: id(1), peers: 0 }], dht: { mediators: 1, records: 0 } })), /knows 1 other mediator, with nobody there\.$/);
   const alone = { mediators: [], dht: { mediators: 0, records: 0 } };
   assert.match(inWords(report({ ...alone, peers: 0 })), /^Nobody is connected/);
   assert.match(inWords(report({ ...alone, peers: 1 })), /^1 person is connected to this mediator\. It knows no other/);

@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -104,14 +104,20 @@ export function sha256(bytes) {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** A TCP port that nobody listens on. */
+/**
+ * A TCP port that nobody has, on any address. It is below those that systems give to connections
+ * (from 32768 on): one of them could be taken before it is listened on.
+ */
 export async function freePort() {
-  const server = createTCPServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const server = createTCPServer().listen(20_000 + randomInt(12_000));
+    const taken = await once(server, "listening").then(() => false, () => true);
+    if (taken) continue;
+    const { port } = server.address();
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 /** Where programs run and are reached, unless a test makes another network (network.mjs). */
@@ -132,11 +138,16 @@ function start(t, place, program, ...args) {
   return running;
 }
 
-/** A mediator, joined to the DHT of the others. */
-export async function startMediator(t, { bootstrap = [], port, place = here, flags = [] } = {}) {
+/**
+ * A mediator, joined to the DHT of the others. One that is named has a public URL, which others tell
+ * their peers: one on this machine only where they reach it by a loopback address, so it has no other.
+ */
+export async function startMediator(t, { bootstrap = [], port, place = here, named = false, flags = [] } = {}) {
   port ??= await freePort();
-  const running = start(t, place, "mediator", "--data-dir", folder(t), String(port), "0", ...flags, ...bootstrap.map(({ http }) => http));
   const http = `http://${place.host}:${port}`;
+  const webSocket = `ws://${place.host}:${port}/mediation`;
+  const publicly = named ? ["--public-url", webSocket, "--listen", "127.0.0.1"] : [];
+  const running = start(t, place, "mediator", "--data-dir", folder(t), String(port), "0", ...publicly, ...flags, ...bootstrap.map(({ http }) => http));
   await until(`the mediator at ${http}\n${running.output}`, async () => {
     assert.equal(running.child.exitCode, null, `the mediator ended:\n${running.output}`);
     const answer = await fetch(`${http}/healthz`).catch(() => null);
@@ -146,10 +157,12 @@ export async function startMediator(t, { bootstrap = [], port, place = here, fla
     http,
     port,
     place,
-    webSocket: `ws://${place.host}:${port}/mediation`,
+    webSocket,
     page: (name, suffix = "") => `${http}/preview/${name}_preview.html${suffix}`,
-    async stop() {
-      running.child.kill("SIGTERM");
+    /** What it says of itself. */
+    status: async () => (await fetch(`${http}/status.json`)).json(),
+    async stop(signal = "SIGTERM") {
+      running.child.kill(signal);
       await running.exited;
     },
   };
@@ -185,33 +198,28 @@ const chromiumArguments = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 
-/**
- * A Chromium in another network. The test talks to it by pipes, which need none.
- */
-export async function startChromiumAt(t, place) {
-  const program = join(folder(t), "chromium");
-  writeFileSync(program, `#!/bin/sh\nexec ${place.command.join(" ")} /usr/bin/chromium "$@"\n`, { mode: 0o700 });
-  const downloads = folder(t);
-  const browser = await puppeteer.launch({
-    executablePath: program, headless: true, pipe: true, protocolTimeout: patience, args: chromiumArguments,
-    downloadBehavior: { policy: "allow", downloadPath: downloads },
-  });
-  browser.process().stdout?.resume();
-  browser.process().stderr?.resume();
-  t.after(() => browser.close());
-  return { browser, name: "chromium", downloads };
+const browserPrograms = { chromium: "/usr/bin/chromium", firefox: "/usr/bin/firefox-esr" };
+
+/** What starts a browser in another network. The test talks to Chromium by pipes, which need none; to Firefox through a bridge. */
+function programAt(t, name, place) {
+  if (place === here) return browserPrograms[name];
+  const program = join(folder(t), name);
+  const bridge = name === "firefox" ? [process.execPath, join(root, "peer/browser/e2e/bridge.mjs")] : [];
+  writeFileSync(program, `#!/bin/sh\nexec ${[...bridge, ...place.command, browserPrograms[name]].join(" ")} "$@"\n`, { mode: 0o700 });
+  return program;
 }
 
 /** A browser; files that it saves are found in its `downloads`. The preferences are for Firefox. */
-export async function startBrowser(t, name, preferences = {}) {
+export async function startBrowser(t, name, { preferences = {}, place = here } = {}) {
   const downloads = folder(t);
+  const executablePath = programAt(t, name, place);
   const browser = await (name === "chromium"
     ? puppeteer.launch({
-        executablePath: "/usr/bin/chromium", headless: true, protocolTimeout: patience, args: chromiumArguments,
+        executablePath, headless: true, pipe: place !== here, protocolTimeout: patience, args: chromiumArguments,
         downloadBehavior: { policy: "allow", downloadPath: downloads },
       })
     : puppeteer.launch({
-        browser: "firefox", executablePath: "/usr/bin/firefox-esr", headless: true, protocolTimeout: patience,
+        browser: "firefox", executablePath, headless: true, protocolTimeout: patience,
         extraPrefsFirefox: { "browser.download.dir": downloads, "browser.download.folderList": 2, "browser.download.useDownloadDir": true, ...preferences },
       }));
   // What a browser says must be read, though nobody wants it: Chromium's WebRTC
@@ -222,10 +230,17 @@ export async function startBrowser(t, name, preferences = {}) {
   return { browser, name, downloads };
 }
 
-/** Opens a page; what goes wrong in its scripts fails the test. */
+/**
+ * Opens a page; what goes wrong in its scripts fails the test. What it asks of servers, and what
+ * it or the browser complains of in the console, is in its `requests` and `complaints`.
+ */
 export async function open(t, { browser, name, downloads }, address) {
   const page = await browser.newPage();
-  const opened = { page, name, downloads };
+  const opened = { page, name, downloads, requests: [], complaints: [] };
+  page.on("request", (request) => opened.requests.push(request.url()));
+  page.on("console", (message) => {
+    if (["error", "warn"].includes(message.type())) opened.complaints.push(message.text());
+  });
   t.opened.push(opened);
   const wrong = [];
   page.on("pageerror", ({ message }) => {
@@ -313,6 +328,28 @@ export async function save({ page, downloads }, link = "#save") {
   return { name, bytes };
 }
 
+/** Runs in a page, as a peer of its own: returns what the mediator answers to the request, or to the handshake. */
+export function ask(mediator, request = null) {
+  const peer_id = [...crypto.getRandomValues(new Uint8Array(20))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return new Promise((resolve, reject) => {
+    const socket = new WebSocket(mediator);
+    const say = (message) => socket.send(JSON.stringify(message));
+    let asked = request === null;
+    socket.onopen = () => say({ type: "handshake", peer_id, connection_type: "mediation" });
+    socket.onmessage = ({ data }) => {
+      const message = JSON.parse(data);
+      if (message.type === "established" && !asked) {
+        asked = true;
+        return say(request);
+      }
+      socket.close();
+      if (message.type === "error") reject(new Error(`the mediator said ${data}`));
+      else resolve(message);
+    };
+    socket.onclose = () => reject(new Error("the mediator closed the connection"));
+  });
+}
+
 /** A function that tells what the scripts of a page and its workers hold, buffers included, in bytes. Chromium alone tells. */
 export async function memoryOf(page) {
   const session = await page.createCDPSession();
@@ -329,6 +366,7 @@ export async function memoryOf(page) {
 /** Keeps a picture of the page for people to look at. */
 export async function snap({ page, name }, what) {
   mkdirSync(screenshots, { recursive: true });
+  await page.bringToFront(); // behind others it is not drawn
   await page.screenshot({ path: join(screenshots, `${what}_${name}.png`), fullPage: true });
 }
 

@@ -42,14 +42,12 @@ export function withoutUDP(t) {
   const name = `p2pcdn-${process.pid}-${made}`;
   const [outside, inside] = [`pc${process.pid}o${made}`, `pc${process.pid}i${made}`]; // 15 characters at most
   const { outer, inner } = addresses();
-  let gone = false;
   const end = () => {
-    if (gone) return;
-    gone = true;
+    process.off("exit", end);
     run("ip", "netns", "del", name); // the link goes with it
   };
   t.after(end);
-  process.once("exit", end); // a run that is interrupted ends no stage
+  process.on("exit", end); // a run that is interrupted ends no stage
   run("ip", "netns", "add", name);
   run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside, "netns", name);
   run("ip", "address", "add", `${outer}/30`, "dev", outside);
@@ -82,10 +80,11 @@ export function withoutUDP(t) {
 export function internet(t, { homes, kind, udp = true }) {
   const names = [];
   const end = () => {
-    for (const name of names.splice(0)) run("ip", "netns", "del", name); // the links go with them
+    process.off("exit", end);
+    for (const name of names) run("ip", "netns", "del", name); // the links go with them
   };
   t.after(end);
-  process.once("exit", end);
+  process.on("exit", end);
   const add = (what) => {
     const name = `p2pcdn-${process.pid}-${what}-${made}`;
     run("ip", "netns", "add", name);

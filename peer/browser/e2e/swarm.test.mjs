@@ -27,7 +27,8 @@ describe("swarm", () => {
       e2e.open(t, browsers.chromium, far.page("leecher")),
       e2e.open(t, browsers.firefox, far.page("leecher")),
     ]);
-    const [seeder, ...others] = await pages[0].page.evaluate(seedersAt, near.webSocket, link);
+    const [, full_hash] = /^p2pcdn:([0-9a-f]{64})/.exec(link);
+    const { peers: [seeder, ...others] } = await pages[0].page.evaluate(e2e.ask, near.webSocket, { type: "get_peers", full_hash });
     assert.ok(seeder !== undefined && others.length === 0, "the first mediator knows one seeder");
     const [bytes, ...fetched] = await Promise.all([
       e2e.getWithGo(t, link, far, "--seed-after=false"),
@@ -62,25 +63,6 @@ function mib(bytes) {
 function tell(received, names) {
   const senders = Object.entries(received).sort(([, a], [, b]) => b - a);
   return senders.map(([id, bytes]) => `${mib(bytes)} by ${names.get(id) ?? "peer get"} (${id.slice(0, 8)})`).join(", ");
-}
-
-/** Runs in a page: asks the mediator for the peers of its own that seed the content. */
-function seedersAt(mediator, link) {
-  const [, full_hash] = /^p2pcdn:([0-9a-f]{64})/.exec(link);
-  const peer_id = [...crypto.getRandomValues(new Uint8Array(20))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return new Promise((resolve, reject) => {
-    const socket = new WebSocket(mediator);
-    const say = (message) => socket.send(JSON.stringify(message));
-    socket.onopen = () => say({ type: "handshake", peer_id, connection_type: "mediation" });
-    socket.onmessage = ({ data }) => {
-      const message = JSON.parse(data);
-      if (message.type === "established") return say({ type: "get_peers", full_hash });
-      socket.close();
-      if (message.type === "peers") resolve(message.peers);
-      else reject(new Error(`the mediator said ${data}`));
-    };
-    socket.onclose = () => reject(new Error("the mediator closed the connection"));
-  });
 }
 
 /** Runs in the page: downloads the content, and says what came from whom. */

@@ -140,7 +140,7 @@ for (const name of e2e.browserNames) {
   test(`the film plays on when ${name} stops the service worker`, e2e.scene(async (t) => {
     const movie = await film(t);
     const near = await e2e.startMediator(t);
-    const browser = await e2e.startBrowser(t, name, stops[name].preferences);
+    const browser = await e2e.startBrowser(t, name, { preferences: stops[name].preferences });
     const link = await e2e.seedWithGo(t, movie, near, "--upload-limit", limit);
     const leecher = await e2e.open(t, browser, near.page("leecher", `#${link.replace("p2pcdn:", "")}`));
     const { page } = leecher;
