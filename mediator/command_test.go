@@ -96,7 +96,7 @@ func TestHelpIsComplete(t *testing.T) {
 			"mediator <port> <dht-port> [bootstrap ...]", "multiaddr", "P2PCDN_DATA_DIR", "Examples:",
 			"--data-dir", "--listen", "--public-url", "--ice-server", "--log-level", "--log-format", "--version", "--admin",
 			"--allow-origin", "--trust-proxy", "--allow-list", "--deny-list", "SIGHUP", "Exit codes",
-			"--stun", "--turn", "--turn-address", "--turn-allow-private", "--turn-lifetime", "--max-relay-rate",
+			"--port-map", "--stun", "--turn", "--turn-address", "--turn-allow-private", "--turn-lifetime", "--max-relay-rate",
 			"--tls-cert", "--tls-key", "--acme-domain", "--acme-email", "--acme-directory", "--acme-root", "--acme-http",
 			"--max-connections number", "(default 20000)", "--handshake-timeout time", "(default 10s)",
 		} {

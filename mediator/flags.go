@@ -43,6 +43,7 @@ func groups(s *settings) []group {
 		set("Where it is", func(f *pflag.FlagSet) {
 			f.StringVar(&c.DataDir, "data-dir", node.DefaultDataDir(), "`directory` that keeps the mediator's key; one mediator each")
 			f.StringVar(&c.Listen, "listen", "", "IP `address` to listen on (default all)")
+			f.BoolVar(&c.PortMap, "port-map", true, "the router is asked, by UPnP or NAT-PMP, to forward the DHT port")
 			f.StringVar(&c.PublicURL, "public-url", "", "WebSocket `URL` at which peers reach this mediator, as wss://host/mediation;\nother mediators tell it to their peers, to go there when they end")
 			f.StringArrayVar(&s.iceServers, "ice-server", nil, "another STUN or TURN `URL` that peers are told to use, as stun:host:port or\nturn:host:port,username,credential; may be repeated")
 		}),

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,9 +27,9 @@ const (
 	// has ten queries under way.
 	maxLookups = 16
 
-	// maxRenewing bounds the records that are renewed at a time, so that
-	// renewals leave most of maxLookups to the peers that wait.
-	maxRenewing = 4
+	// maxTending bounds the records that are withdrawn or tried again one by one
+	// at a time, so that they leave most of maxLookups to the peers that wait.
+	maxTending = 4
 
 	// inFlight is how long a record that was sent but not confirmed may still
 	// arrive: until then the withdrawal from that holder is repeated.
@@ -46,8 +46,9 @@ var (
 // entry is what this mediator knows of its own record of one hash. It exists
 // while the record is wanted, or may be held by a node, or is being worked on.
 type entry struct {
-	hash content.FullHash
-	turn chan struct{} // holds a token while somebody works on the record: announce, renewal and finish take turns
+	hash  content.FullHash
+	place place         // of the hash in the keyspace
+	turn  chan struct{} // holds a token while somebody works on the record: announce, renewal and finish take turns
 
 	// What follows is guarded by Discovery.mu.
 	users   int                // callers that work on the record or wait for their turn
@@ -58,12 +59,7 @@ type entry struct {
 	next    time.Time          // when to renew, or to try again
 	grown   bool               // the network has grown since the last look for the closest nodes
 	tries   int                // that failed in a row
-	holders map[peer.ID]holder // nodes that may hold the record, without this one
-}
-
-type holder struct {
-	at   time.Time // when the record was last sent
-	sure bool      // the node confirmed it, so nothing is still on its way
+	holders holders            // nodes that may hold the record
 }
 
 // Announce stores the record that this mediator has seeders of the content at
@@ -80,7 +76,7 @@ func (d *Discovery) Announce(ctx context.Context, hash content.FullHash) error {
 	d.mu.Lock()
 	e := d.entries[hash]
 	if e == nil {
-		e = &entry{hash: hash, turn: make(chan struct{}, 1), holders: make(map[peer.ID]holder)}
+		e = &entry{hash: hash, place: placeOfHash(hash), turn: make(chan struct{}, 1)}
 		d.entries[hash] = e
 	}
 	if e.wanted && e.stored {
@@ -186,33 +182,38 @@ func (d *Discovery) provide(ctx context.Context, e *entry) error {
 	err := d.records.put(e.hash, d.self, time.Now())
 	var closest []peer.ID
 	if err == nil {
-		closest, err = d.closest(lookup, e.hash)
+		closest, err = d.closest(lookup, string(multihashOf(e.hash)))
 	}
-	now := time.Now()
 	d.mu.Lock()
 	e.cancel = nil
 	if finished := lookup.Err() != nil && ctx.Err() == nil; finished || err == nil && !e.wanted {
 		err = errFinished
 	}
 	d.mu.Unlock()
-	if err == nil && len(closest) > 0 && d.putAll(ctx, e, closest, now) == 0 {
+	if err == nil && len(closest) > 0 && d.putAll(ctx, e, closest) == 0 {
 		err = cmp.Or(ctx.Err(), errNotStored)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.forgetEnded(e)
+	d.settle(e, err == nil)
+	return err
+}
+
+// settle ends the work on a record that is wanted: it was stored, or is to be
+// tried again. The caller has the turn and holds d.mu.
+func (d *Discovery) settle(e *entry, stored bool) {
+	e.holders.forget(d.timing.RecordValidity)
 	switch {
 	case !e.wanted: // Finish waits for its turn
-	case err == nil:
+	case stored:
 		e.stored, e.tries = true, 0
-		e.next = now
+		e.next = time.Now()
 		if !e.grown {
-			e.next = now.Add(jitter(d.timing.Renew))
+			e.next = d.renewal(e.place, e.next)
 		}
 	default:
 		d.postpone(e)
 	}
-	return err
 }
 
 // postpone sets the time of the next try after a failure. The caller holds d.mu.
@@ -226,7 +227,7 @@ func (d *Discovery) postpone(e *entry) {
 }
 
 // putAll stores the record at all nodes and returns how many confirmed it.
-func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID, at time.Time) int {
+func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID) int {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	confirmed := 0 // guarded by d.mu
@@ -237,7 +238,7 @@ func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID, at ti
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			if sent {
-				e.holders[node] = holder{at: at, sure: err == nil}
+				e.holders.set(node, time.Now(), err == nil)
 			}
 			if err == nil {
 				confirmed++
@@ -250,6 +251,9 @@ func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID, at ti
 	return confirmed
 }
 
+// info is what a record says of this mediator.
+func (d *Discovery) info() peer.AddrInfo { return peer.AddrInfo{ID: d.self, Addrs: d.raw.Addrs()} }
+
 // put stores the record at one node and asks for it. Twice: the first message
 // may have gone into a stream that the node had closed for idleness. sent says
 // that the node may have the record, whatever the error. A node that cannot drop
@@ -259,9 +263,8 @@ func (d *Discovery) put(ctx context.Context, node peer.ID, hash content.FullHash
 		return false, errNotTaken
 	}
 	key := multihashOf(hash)
-	self := peer.AddrInfo{ID: d.self, Addrs: d.raw.Addrs()}
 	for range 2 {
-		if err := d.messenger.PutProviderAddrs(ctx, node, key, self); err != nil {
+		if err := d.messenger.PutProviderAddrs(ctx, node, key, d.info()); err != nil {
 			return sent, fmt.Errorf("sending the record: %w", err)
 		}
 		sent = true
@@ -278,8 +281,8 @@ func (d *Discovery) put(ctx context.Context, node peer.ID, hash content.FullHash
 	return false, errNotTaken // both answers came behind the record
 }
 
-// closest returns the nodes closest to the hash; none where this node is alone.
-func (d *Discovery) closest(ctx context.Context, hash content.FullHash) ([]peer.ID, error) {
+// closest returns the nodes closest to a key; none where this node is alone.
+func (d *Discovery) closest(ctx context.Context, key string) ([]peer.ID, error) {
 	select {
 	case d.lookups <- struct{}{}:
 		defer func() { <-d.lookups }()
@@ -291,7 +294,7 @@ func (d *Discovery) closest(ctx context.Context, hash content.FullHash) ([]peer.
 	}
 	limited, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	nodes, err := d.dht.GetClosestPeers(limited, string(multihashOf(hash)))
+	nodes, err := d.dht.GetClosestPeers(limited, key)
 	switch {
 	case err == nil:
 		return nodes, nil
@@ -312,11 +315,12 @@ func (d *Discovery) closest(ctx context.Context, hash content.FullHash) ([]peer.
 func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 	d.records.remove(e.hash, d.self)
 	d.mu.Lock()
-	holders := maps.Clone(e.holders)
+	holders := slices.Clone(e.holders)
 	d.mu.Unlock()
 	failed := 0 // guarded by d.mu
 	var wg sync.WaitGroup
-	for node, held := range holders {
+	for _, held := range holders {
+		node := held.node.Value()
 		wg.Go(func() {
 			err := d.withdrawals.withdraw(ctx, node, e.hash)
 			d.mu.Lock()
@@ -326,17 +330,17 @@ func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 				failed++
 				d.log.Debug("record not withdrawn yet", "hash", e.hash.Short(), "node", node, "error", err)
 			case held.sure || time.Since(held.at) > inFlight:
-				delete(e.holders, node)
+				e.holders.remove(node)
 			}
 		})
 	}
 	if look {
-		closest, err := d.closest(ctx, e.hash)
+		closest, err := d.closest(ctx, string(multihashOf(e.hash)))
 		if err != nil {
 			d.log.Debug("withdrawing from the known holders only", "hash", e.hash.Short(), "error", err)
 		}
 		for _, node := range closest {
-			if _, known := holders[node]; !known {
+			if holders.find(node) < 0 {
 				wg.Go(func() { _ = d.withdrawals.withdraw(ctx, node, e.hash) })
 			}
 		}
@@ -344,7 +348,7 @@ func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 	wg.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.forgetEnded(e)
+	e.holders.forget(d.timing.RecordValidity)
 	if len(e.holders) > 0 && !e.wanted {
 		d.postpone(e)
 	}
@@ -354,40 +358,35 @@ func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 	return nil
 }
 
-// forgetEnded drops the holders whose record has ended by itself. The caller
-// holds d.mu.
-func (d *Discovery) forgetEnded(e *entry) {
-	for node, held := range e.holders {
-		if time.Since(held.at) > d.timing.RecordValidity {
-			delete(e.holders, node)
-		}
-	}
-}
-
-// due returns the entries whose time has come, withdrawals first, and marks them.
-func (d *Discovery) due(now time.Time) []*entry {
+// due returns the entries whose time has come, and marks them: those to work on
+// one by one, withdrawals first, and those to renew.
+func (d *Discovery) due(now time.Time) (single, renewals []*entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var withdrawals, renewals []*entry
+	var retries []*entry
 	for _, e := range d.entries {
 		if e.queued || now.Before(e.next) {
 			continue
 		}
 		e.queued = true
 		e.users++
-		if e.wanted {
+		switch {
+		case !e.wanted:
+			single = append(single, e)
+		case !e.stored:
+			retries = append(retries, e)
+		default:
+			e.grown = false
 			renewals = append(renewals, e)
-		} else {
-			withdrawals = append(withdrawals, e)
 		}
 	}
-	return append(withdrawals, renewals...)
+	return append(single, retries...), renewals
 }
 
-// tend renews or withdraws the entries, a few at a time.
+// tend works on entries one by one, a few at a time.
 func (d *Discovery) tend(ctx context.Context, entries []*entry) {
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, maxRenewing)
+	slots := make(chan struct{}, maxTending)
 	for _, e := range entries {
 		slots <- struct{}{}
 		wg.Go(func() {
@@ -437,7 +436,8 @@ func (d *Discovery) withdrawAll(ctx context.Context) {
 	d.mu.Lock()
 	for _, e := range d.entries {
 		d.records.remove(e.hash, d.self)
-		for node := range e.holders {
+		for _, held := range e.holders {
+			node := held.node.Value()
 			byHolder[node] = append(byHolder[node], e.hash)
 		}
 	}

@@ -91,8 +91,10 @@ func ParseBootstrap(text string) (Bootstrap, error) {
 }
 
 // join keeps trying to reach one bootstrap until it is part of the DHT, and
-// again whenever wake says that the routing table is empty. It runs until ctx
-// is done, or at once ends where the bootstrap is this mediator.
+// again whenever wake says that the routing table is empty, or the bootstrap is
+// neither there nor connected: the network may have fallen apart, and this part
+// of it be the one without the bootstrap. It runs until ctx is done, or at once
+// ends where the bootstrap is this mediator.
 func (d *Discovery) join(ctx context.Context, bootstrap Bootstrap, wake <-chan struct{}) {
 	log := d.log.With("bootstrap", bootstrap.String())
 	told := "" // what was logged last; the same is not logged twice in a row
@@ -108,7 +110,7 @@ func (d *Discovery) join(ctx context.Context, bootstrap Bootstrap, wake <-chan s
 		case <-wake: // it is about a time before this attempt
 		default:
 		}
-		err := d.reach(ctx, bootstrap)
+		id, err := d.reach(ctx, bootstrap)
 		if ctx.Err() != nil {
 			return
 		}
@@ -123,6 +125,9 @@ func (d *Discovery) join(ctx context.Context, bootstrap Bootstrap, wake <-chan s
 			tell(log.Warn, "bootstrap not reached; trying on", "error", err)
 		default:
 			tell(log.Info, "bootstrap reached")
+			if d.dht.RoutingTable().Size() > 0 { // the first one kad-dht looks around from itself
+				d.meet(id)
+			}
 		}
 		if !sleep(ctx, jitter(pause)) {
 			return
@@ -134,40 +139,51 @@ func (d *Discovery) join(ctx context.Context, bootstrap Bootstrap, wake <-chan s
 		if d.dht.RoutingTable().Size() > 0 {
 			pause = d.timing.BootstrapMin
 		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return
+		for reached := true; reached; {
+			check, cancel := context.WithTimeout(ctx, jitter(d.timing.Rejoin))
+			select {
+			case <-wake:
+				reached = false
+			case <-check.Done():
+				reached = d.present(id)
+			}
+			cancel()
+			if ctx.Err() != nil {
+				return
+			}
 		}
 	}
 }
 
-// reach connects to a bootstrap once. It returns nil when the bootstrap is
+// reach connects to a bootstrap once. Without an error the bootstrap is
 // connected and speaks our DHT.
-func (d *Discovery) reach(ctx context.Context, bootstrap Bootstrap) error {
+func (d *Discovery) reach(ctx context.Context, bootstrap Bootstrap) (peer.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
 	info := bootstrap.info
 	if info == nil {
 		var err error
 		if info, err = d.readID(ctx, bootstrap.id); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if info.ID == d.self {
-		return errSelf
+		return "", errSelf
 	}
 	// The swarm's own back-off grows to minutes, and would make ours pointless.
 	d.swarm.Backoff().Clear(info.ID)
 	if err := d.raw.Connect(ctx, *info); err != nil {
-		return fmt.Errorf("connecting: %w", err)
+		return "", fmt.Errorf("connecting: %w", err)
 	}
 	protocols, err := d.raw.Peerstore().SupportsProtocols(info.ID, kadProtocol, WithdrawProtocol)
 	if err != nil || len(protocols) < 2 {
 		_ = d.raw.Network().ClosePeer(info.ID)
-		return fmt.Errorf("%w: a libp2p node without the protocol %s", errNoMediator, WithdrawProtocol)
+		return "", fmt.Errorf("%w: a libp2p node without the protocol %s", errNoMediator, WithdrawProtocol)
 	}
-	return nil
+	if err := d.messenger.Ping(ctx, info.ID); err != nil { // a connection outlives a cut
+		return "", fmt.Errorf("it does not answer: %w", err)
+	}
+	return info.ID, nil
 }
 
 // idAnswer is what a mediator serves at /id.
@@ -260,7 +276,7 @@ func throughHost(host string, addresses []multiaddr.Multiaddr) []multiaddr.Multi
 	var out []multiaddr.Multiaddr
 	for _, address := range addresses {
 		_, rest := multiaddr.SplitFirst(address)
-		if rest == nil {
+		if rest == nil || relayed(address) { // the host is the relay's
 			continue
 		}
 		text := prefix + rest.String()

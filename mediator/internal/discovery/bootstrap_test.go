@@ -267,7 +267,7 @@ func TestBootstrapIsNoMediator(t *testing.T) {
 				c.Bootstrap = []string{server.URL}
 			})
 			wantLogged(t, log, "is no mediator")
-			err := d.reach(testContext(t), mustParse(t, server.URL))
+			_, err := d.reach(testContext(t), mustParse(t, server.URL))
 			if !errors.Is(err, errNoMediator) {
 				t.Errorf("the error is %v", err)
 			}
@@ -335,7 +335,7 @@ func TestBootstrapNeverAnswers(t *testing.T) {
 	d := start(t, func(c *Config) { c.Bootstrap = []string{silent.Addr().String()} })
 	ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
 	defer cancel()
-	if err := d.reach(ctx, mustParse(t, silent.Addr().String())); err == nil || errors.Is(err, errNoMediator) {
+	if _, err := d.reach(ctx, mustParse(t, silent.Addr().String())); err == nil || errors.Is(err, errNoMediator) {
 		t.Errorf("the error is %v", err)
 	}
 	announce(t, d, hashOf("x")) // nothing else waits for it

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
+	kad "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/crypto"
 
 	"p2pcdn/mediator/internal/limits"
@@ -41,16 +43,27 @@ type Config struct {
 
 	// Records bounds what is kept for other mediators.
 	Records RecordLimits
+
+	// PortMap asks the router, by UPnP or NAT-PMP, to forward the port.
+	PortMap bool
+
+	// For tests: a network that is cut, and what goes over it.
+	hostOptions []libp2p.Option
+	dhtOptions  []kad.Option
 }
 
 // Timing holds the intervals that tests shorten.
 type Timing struct {
 	RecordValidity time.Duration // how long a record of another mediator is kept after it was stored or renewed
-	Renew          time.Duration // mean time between renewals of a record; each is drawn from ± a quarter
+	Renew          time.Duration // between renewals of a record; its first one comes after a quarter of that to five quarters
+	Refresh        time.Duration // how often the routing table is filled up and those in it are asked whether they live
 	Watch          time.Duration // how often the routing table and what is due are looked at
 	Settle         time.Duration // how long the routing table must not have grown before records are stored anew
 	BootstrapMin   time.Duration // first pause after a bootstrap that was not reached; it doubles
 	BootstrapMax   time.Duration // longest such pause
+	Rejoin         time.Duration // how often a bootstrap that was reached is looked after
+	MissingMin     time.Duration // first pause before a mediator that fell out of the routing table is tried again; it doubles
+	MissingMax     time.Duration // longest such pause
 	RetryMin       time.Duration // first pause after an announce or a withdrawal that failed; it doubles
 	RetryMax       time.Duration // longest such pause
 }
@@ -58,17 +71,27 @@ type Timing struct {
 // DefaultTiming are the times of a mediator in the world.
 //
 // RecordValidity: each stale record of a mediator that died costs every finder a
-// failed dial, so an hour and not kad-dht's two days. Renew: two renewals in a
-// row may fail before a record ends; a mediator of 10,000 contents makes about
-// eight lookups a second for it. BootstrapMin and Max: a pair of mediators that
-// starts together meets within seconds, and a dead bootstrap is no burden.
+// failed dial, so an hour and not kad-dht's two days. Renew: a renewal may fail
+// before a record ends, and so may all its retries for half an hour.
+// Refresh: kad-dht's ten minutes are for a network that does not grow. A node
+// with 20 peers does not take a newcomer in before it meets it in a lookup, and
+// stores records without it until then; a refresh is a dozen lookups.
+// BootstrapMin and Max: a pair of mediators that starts together meets within
+// seconds, and a dead bootstrap is no burden. Rejoin: to look costs nothing while
+// it is there. MissingMin and Max: 256 of them that never come back are a dial
+// every two seconds, and a partition ends ten minutes after its cause at the latest,
+// mostly after one, for the first that comes back has the others tried.
 var DefaultTiming = Timing{
 	RecordValidity: time.Hour,
 	Renew:          20 * time.Minute,
+	Refresh:        2 * time.Minute,
 	Watch:          time.Second,
 	Settle:         2 * time.Second,
 	BootstrapMin:   time.Second,
 	BootstrapMax:   time.Minute,
+	Rejoin:         2 * time.Minute,
+	MissingMin:     10 * time.Second,
+	MissingMax:     10 * time.Minute,
 	RetryMin:       5 * time.Second,
 	RetryMax:       5 * time.Minute,
 }
@@ -76,10 +99,14 @@ var DefaultTiming = Timing{
 func (t Timing) withDefaults() Timing {
 	limits.Fill(&t.RecordValidity, DefaultTiming.RecordValidity)
 	limits.Fill(&t.Renew, DefaultTiming.Renew)
+	limits.Fill(&t.Refresh, DefaultTiming.Refresh)
 	limits.Fill(&t.Watch, DefaultTiming.Watch)
 	limits.Fill(&t.Settle, DefaultTiming.Settle)
 	limits.Fill(&t.BootstrapMin, DefaultTiming.BootstrapMin)
 	limits.Fill(&t.BootstrapMax, DefaultTiming.BootstrapMax)
+	limits.Fill(&t.Rejoin, DefaultTiming.Rejoin)
+	limits.Fill(&t.MissingMin, DefaultTiming.MissingMin)
+	limits.Fill(&t.MissingMax, DefaultTiming.MissingMax)
 	limits.Fill(&t.RetryMin, DefaultTiming.RetryMin)
 	limits.Fill(&t.RetryMax, DefaultTiming.RetryMax)
 	return t
@@ -108,14 +135,15 @@ func (c *Config) validate() ([]Bootstrap, error) {
 	}
 	c.Timing = c.Timing.withDefaults()
 	for _, d := range []time.Duration{
-		c.Timing.RecordValidity, c.Timing.Renew, c.Timing.Watch, c.Timing.Settle,
-		c.Timing.BootstrapMin, c.Timing.BootstrapMax, c.Timing.RetryMin, c.Timing.RetryMax,
+		c.Timing.RecordValidity, c.Timing.Renew, c.Timing.Refresh, c.Timing.Watch, c.Timing.Settle,
+		c.Timing.BootstrapMin, c.Timing.BootstrapMax, c.Timing.Rejoin,
+		c.Timing.MissingMin, c.Timing.MissingMax, c.Timing.RetryMin, c.Timing.RetryMax,
 	} {
 		if d < 0 {
 			return nil, fmt.Errorf("an interval of discovery is negative: %v", d)
 		}
 	}
-	if c.Timing.Renew >= c.Timing.RecordValidity {
+	if c.Timing.Renew >= c.Timing.RecordValidity-c.Timing.Renew/4 {
 		return nil, fmt.Errorf("records end after %v but are renewed only every %v", c.Timing.RecordValidity, c.Timing.Renew)
 	}
 	if c.Logger == nil {

@@ -44,12 +44,6 @@ const (
 	endTimeout   = time.Second
 	closeTimeout = 2 * time.Second
 
-	// refreshEvery is how often the routing table is filled up. kad-dht's ten
-	// minutes are for a network that does not grow: a node with 20 peers does not
-	// take a newcomer in before it meets it in a lookup, and stores records without
-	// it until then. A refresh is a dozen lookups.
-	refreshEvery = 2 * time.Minute
-
 	// collectEvery is how often ended records are removed: an ended record is
 	// never served, it only takes room.
 	collectEvery = time.Minute
@@ -73,6 +67,9 @@ type Discovery struct {
 	messenger   *pb.ProtocolMessenger
 	records     *records
 	withdrawals *withdrawer
+	missing     *missing
+	reachable   *reachability
+	started     time.Time // when the first round of renewals began
 
 	ctx     context.Context // of all but the last withdrawals
 	cancel  context.CancelFunc
@@ -98,23 +95,24 @@ func New(ctx context.Context, config Config) (*Discovery, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	raw, err := newHost(config.Key)
-	if err != nil {
-		return nil, fmt.Errorf("starting libp2p: %w", err)
-	}
 	d := &Discovery{
 		log: config.Logger, timing: config.Timing, http: config.HTTPClient,
-		raw: raw, self: raw.ID(), swarm: raw.Network().(*swarm.Swarm),
-		records: newRecords(raw.ID(), config.Records),
 		lookups: make(chan struct{}, maxLookups), serving: make(chan struct{}, maxServed),
+		missing: &missing{members: make(map[peer.ID]*absentee)}, started: time.Now(),
 		entries: make(map[content.FullHash]*entry),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
-	d.dht, err = kad.New(raw,
+	raw, err := d.newHost(config)
+	if err != nil {
+		return nil, fmt.Errorf("starting libp2p: %w", err)
+	}
+	d.raw, d.self, d.swarm = raw, raw.ID(), raw.Network().(*swarm.Swarm)
+	d.records = newRecords(raw.ID(), config.Records)
+	d.dht, err = kad.New(raw, append([]kad.Option{
 		kad.ProtocolPrefix(ProtocolPrefix),
-		kad.Mode(kad.ModeServer),
+		kad.Mode(kad.ModeAutoServer), // a server until reachability finds that nobody reaches it
 		kad.DisableValues(),
-		kad.RoutingTableRefreshPeriod(refreshEvery),
+		kad.RoutingTableRefreshPeriod(config.Timing.Refresh),
 		kad.AddressFilter(nil), // keeps loopback and private addresses
 		kad.ProviderDatastore(d.records),
 		kad.ProviderManagerOpts(
@@ -123,12 +121,12 @@ func New(ctx context.Context, config Config) (*Discovery, error) {
 			kadrecords.ProvideValidity(config.Timing.RecordValidity),
 			kadrecords.ProviderAddrTTL(config.Timing.RecordValidity),
 		),
-	)
+	}, config.dhtOptions...)...)
 	if err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("starting the DHT: %w", err)
 	}
-	d.host = routedhost.Wrap(raw, d.dht)
+	d.host = relayedHost{routedhost.Wrap(raw, d.dht)}
 	d.messenger, err = pb.NewProtocolMessenger(d.dht.MessageSender())
 	if err == nil {
 		raw.SetStreamHandler(WithdrawProtocol, d.serveWithdrawals)
@@ -179,6 +177,7 @@ func (d *Discovery) watch(ctx context.Context) {
 		firstGain, lastGain time.Time // of peers that no record was stored at yet; zero: none
 		collected           = time.Now()
 		tending             chan struct{} // closed when the last round of tend ended; nil before the first
+		seeking             = make(chan struct{}, maxSeeking)
 	)
 	for {
 		var now time.Time
@@ -195,10 +194,25 @@ func (d *Discovery) watch(ctx context.Context) {
 		next := make(map[peer.ID]struct{}, len(peers))
 		for _, peer := range peers {
 			next[peer] = struct{}{}
-			_, old := known[peer]
-			gained = gained || !old
+			if _, old := known[peer]; !old {
+				gained = true
+				d.missing.forget(peer)
+			}
+		}
+		for peer := range known {
+			if _, still := next[peer]; !still {
+				d.missing.note(d.raw.Peerstore().PeerInfo(peer), now, d.timing.MissingMin)
+			}
 		}
 		known = next
+		for _, absent := range d.missing.due(now, maxSeeking-len(seeking)) {
+			seeking <- struct{}{}
+			d.wg.Go(func() {
+				defer func() { <-seeking }()
+				d.seek(ctx, absent)
+			})
+		}
+		d.reachable.judge(now)
 		if gained && len(peers) <= smallNetwork {
 			lastGain = now
 			if firstGain.IsZero() {
@@ -220,12 +234,13 @@ func (d *Discovery) watch(ctx context.Context) {
 		default:
 		}
 		if tending == nil {
-			if entries := d.due(now); len(entries) > 0 {
+			if single, renewals := d.due(now); len(single)+len(renewals) > 0 {
 				ended := make(chan struct{})
 				tending = ended
 				d.wg.Go(func() {
 					defer close(ended)
-					d.tend(ctx, entries)
+					d.tend(ctx, single)
+					d.sweep(ctx, renewals)
 				})
 			}
 		}
@@ -242,7 +257,8 @@ func (d *Discovery) wakeBootstraps() {
 }
 
 // Host returns the libp2p host, for other protocols between mediators. It looks
-// addresses that it does not know up in the DHT. Discovery closes it.
+// addresses that it does not know up in the DHT, and reaches those that nobody
+// reaches directly through a relay. Discovery closes it.
 func (d *Discovery) Host() host.Host { return d.host }
 
 // ID returns this mediator's id.
@@ -255,7 +271,8 @@ func (d *Discovery) ID() ident.MediatorID {
 }
 
 // Addrs returns the multiaddrs, with /p2p/<id>, under which this mediator can be
-// dialled, as far as it knows: those of all interfaces where it listens on all.
+// dialled, as far as it knows: those of all interfaces where it listens on all,
+// without those that the package comment says are not announced.
 func (d *Discovery) Addrs() []string {
 	var out []string
 	for _, address := range d.raw.Addrs() {
@@ -278,9 +295,14 @@ func (d *Discovery) Members() []ident.MediatorID {
 	return members
 }
 
+// Missing returns how many mediators fell out of the routing table and are tried
+// again.
+func (d *Discovery) Missing() int { return d.missing.size() }
+
 // Status is a moment of a Discovery, for people.
 type Status struct {
 	Peers     int    // mediators in the routing table
+	Reach     Reach  // how others reach this one
 	Announced int    // records of this mediator that can be found
 	Pending   int    // records that are not stored yet, or not withdrawn everywhere
 	Held      int    // records kept for other mediators
@@ -289,7 +311,7 @@ type Status struct {
 
 // Status returns how things are.
 func (d *Discovery) Status() Status {
-	status := Status{Peers: d.dht.RoutingTable().Size()}
+	status := Status{Peers: d.dht.RoutingTable().Size(), Reach: d.reachable.status()}
 	status.Held, status.Refused = d.records.counts()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -338,6 +360,7 @@ func (d *Discovery) Close() error {
 	d.withdrawAll(ctx)
 	d.final()
 	d.withdrawals.wg.Wait()
+	d.reachable.close()
 	err := errors.Join(d.dht.Close(), d.raw.Close()) // which ends such a write
 	<-ended
 	return err

@@ -41,7 +41,7 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-func newKey(t *testing.T) crypto.PrivKey {
+func newKey(t testing.TB) crypto.PrivKey {
 	t.Helper()
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
@@ -508,8 +508,18 @@ func TestKilledMediator(t *testing.T) {
 	if err := dead.raw.Close(); err != nil { // nobody is told
 		t.Fatal(err)
 	}
-	// Its record is found for a while, and disturbs nobody.
-	wantFound(t, alive, hash, dead, alive[2])
+	// Its record is still there, and disturbs nobody.
+	var wg sync.WaitGroup
+	for i, node := range alive {
+		wg.Go(func() {
+			for _, id := range find(t, node, hash) {
+				if id != dead.ID() && id != alive[2].ID() {
+					t.Errorf("node %d found %s", i, id)
+				}
+			}
+		})
+	}
+	wg.Wait()
 	announce(t, alive[0], hashOf("y"))
 	wantFound(t, alive, hashOf("y"), alive[0])
 	// Then it ends: it was stored more than its validity ago.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
@@ -23,7 +25,8 @@ const (
 
 // Find yields the other mediators that announced the content, each once, as
 // they are found, until the search has ended, ctx is done or yield returns
-// false. A mediator that died may be among them until its record ends. The error
+// false. A mediator that died may be among them until its record ends, but not
+// while a dial to it would be refused anyway, see undialable. The error
 // is that of ctx or says that discovery is closed; ending with nobody is none.
 func (d *Discovery) Find(ctx context.Context, hash content.FullHash, yield func(ident.MediatorID) bool) error {
 	ctx, done, err := d.begin(ctx)
@@ -47,6 +50,9 @@ func (d *Discovery) Find(ctx context.Context, hash content.FullHash, yield func(
 			continue // to the end: the search blocks on what nobody takes
 		}
 		seen[info.ID] = true
+		if d.undialable(info.ID) {
+			continue
+		}
 		if !yield(id) {
 			stopped = true
 			cancel()
@@ -56,4 +62,26 @@ func (d *Discovery) Find(ctx context.Context, hash content.FullHash, yield func(
 		return nil
 	}
 	return ctx.Err()
+}
+
+// undialable reports whether a mediator was dialled in vain moments ago, at
+// every address that is known. The swarm remembers that for five seconds, longer
+// each time, five minutes at most, and refuses to dial until then: to hand such a
+// mediator out would help nobody.
+func (d *Discovery) undialable(id peer.ID) bool {
+	if d.raw.Network().Connectedness(id) != network.NotConnected {
+		return false
+	}
+	own, _ := d.swarm.InterfaceListenAddresses() // these the swarm leaves out of a dial; without them, none
+	tried := 0
+	for _, address := range d.raw.Peerstore().Addrs(id) {
+		if multiaddr.Contains(own, address) {
+			continue
+		}
+		if !d.swarm.Backoff().Backoff(id, address) {
+			return false
+		}
+		tried++
+	}
+	return tried > 0
 }

@@ -6,15 +6,17 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -41,18 +43,51 @@ const (
 	// waits for as long for a node that died, until its routing table drops it.
 	dialTimeout = 3 * time.Second
 
+	// ownRelays is how many relays a mediator that is not reached has: one, and
+	// another for when that ends. relayBootDelay is how long it looks for as many
+	// before it takes what there is, which in a network of three is one.
+	// relayBackoff is the pause after one that refused: not libp2p's hour, for there
+	// may be few others. maxRelayCandidates bounds those that are asked at a time.
+	ownRelays          = 2
+	relayBootDelay     = 10 * time.Second
+	relayBackoff       = 10 * time.Minute
+	maxRelayCandidates = 8
+
+	// maxRelayStreams bounds what is relayed for others in all: two streams for
+	// each of 256 connections. With the limit of relayResources they are at most half a MB/s.
+	maxRelayStreams = 512
+
 	// maxPortTries bounds the search for a port that TCP and QUIC both have free.
 	maxPortTries = 20
 )
 
+// relayResources bounds what is relayed for mediators that are not reached.
+// Introducing two peers takes some ten messages of a KiB, so a connection is
+// enough for fifty introductions, and the next message opens another one. Each
+// has two buffers. Reservations: a network in which one of five is reached.
+var relayResources = relay.Resources{
+	Limit:                 &relay.RelayLimit{Duration: 10 * time.Minute, Data: 512 << 10},
+	ReservationTTL:        time.Hour, // libp2p's; it is renewed two minutes before
+	MaxReservations:       64,
+	MaxCircuits:           16, // of one mediator, as libp2p has it
+	BufferSize:            2 << 10,
+	MaxReservationsPerIP:  8, // libp2p's: a company behind one address
+	MaxReservationsPerASN: 32,
+}
+
 // newHost makes a libp2p host that does not listen yet: TCP with Noise, and
-// QUIC. No relays, no hole punching: a mediator is a server.
-func newHost(key crypto.PrivKey) (host.Host, error) {
+// QUIC; AutoNAT, relaying and hole punching as the package comment says.
+func (d *Discovery) newHost(config Config) (host.Host, error) {
+	scaling := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scaling)
 	limits := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
 			Conns: maxConnections, ConnsInbound: maxConnections, ConnsOutbound: maxConnections,
 		},
-	}.Build(rcmgr.DefaultLimits.AutoScale())
+		Service: map[string]rcmgr.ResourceLimits{
+			relay.ServiceName: {Streams: maxRelayStreams, StreamsInbound: maxRelayStreams, StreamsOutbound: maxRelayStreams},
+		},
+	}.Build(scaling.AutoScale())
 	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
@@ -66,22 +101,46 @@ func newHost(key crypto.PrivKey) (host.Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, resources.Close())
 	}
-	return libp2p.New(
-		libp2p.Identity(key),
+	confirmed := new(atomic.Bool)
+	options := []libp2p.Option{
+		libp2p.Identity(config.Key),
 		libp2p.NoListenAddrs,
 		// Without SO_REUSEPORT, which would let two mediators share a port and
-		// each see half of the connections.
+		// each see half of the connections. (So holes are punched for QUIC alone.)
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(connections),
 		libp2p.WithDialTimeout(dialTimeout),
+		libp2p.EnableAutoNATv2(),
+		// Not a last word: until reachability has another one. And no AutoNAT v1
+		// beside it, which knows one verdict for all addresses.
 		libp2p.ForceReachabilityPublic(),
-		libp2p.DisableRelay(),
+		libp2p.AddrsFactory(func(addresses []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+			return announced(addresses, confirmed.Load())
+		}),
+		libp2p.EnableRelay(),
+		libp2p.EnableRelayService(relay.WithResources(relayResources)),
+		libp2p.EnableAutoRelayWithPeerSource(d.relayCandidates,
+			autorelay.WithNumRelays(ownRelays), autorelay.WithMinCandidates(ownRelays),
+			autorelay.WithMaxCandidates(maxRelayCandidates),
+			autorelay.WithBootDelay(relayBootDelay), autorelay.WithBackoff(relayBackoff)),
+		libp2p.EnableHolePunching(),
 		libp2p.DisableMetrics(),
 		libp2p.UserAgent("p2pcdn-mediator"),
-	)
+	}
+	if config.PortMap {
+		options = append(options, libp2p.NATManager(newPortMapper))
+	}
+	raw, err := libp2p.New(append(options, config.hostOptions...)...)
+	if err != nil {
+		return nil, err
+	}
+	if d.reachable, err = newReachability(raw, confirmed, config.Logger); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return raw, nil
 }
 
 // listen opens the port for TCP and QUIC on all hosts, or fails and says which

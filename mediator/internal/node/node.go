@@ -50,6 +50,7 @@ type Config struct {
 	Bootstrap  []string // as [discovery.ParseBootstrap] reads them
 	DataDir    string   // where the key is kept; created if need be, and used by one mediator at a time
 	Listen     string   // the IP address to listen on; "": all interfaces
+	PortMap    bool     // the router is asked to forward the DHT port
 	ICEServers []mediation.ICEServer
 	Version    string
 	Logger     *slog.Logger
@@ -196,6 +197,7 @@ func New(ctx context.Context, config Config) (_ *Node, err error) {
 	n.discovery, err = discovery.New(ctx, discovery.Config{
 		Key: key, ListenPort: config.DHTPort, ListenHosts: hosts, Bootstrap: config.Bootstrap,
 		Logger: config.Logger, Timing: config.Limits.Discovery, Records: config.Limits.Records,
+		PortMap: config.PortMap,
 	})
 	if err != nil {
 		return nil, err

@@ -53,6 +53,9 @@ type DHTReport struct {
 	Streams   int `json:"streams"`   // mediation streams to other mediators
 	Records   int `json:"records"`   // kept for others
 	Unstored  int `json:"unstored"`  // own records that are not stored, or not withdrawn, everywhere yet
+	Missing   int `json:"missing"`   // mediators that fell out of the routing table, and are tried again
+
+	Reach discovery.Reach `json:"reach"` // how other mediators reach this one
 }
 
 // MediatorReport is another mediator.
@@ -82,7 +85,10 @@ func (n *Node) Report() Report {
 		Announced: status.Router.Announced, Searches: status.Router.Searches,
 		Pending: status.Router.Pending, Running: status.Router.Running,
 		Messages: received, Refusals: refused,
-		DHT:       DHTReport{status.Discovery.Peers, status.Relay.Streams, status.Discovery.Held, status.Discovery.Pending},
+		DHT: DHTReport{
+			status.Discovery.Peers, status.Relay.Streams, status.Discovery.Held, status.Discovery.Pending,
+			n.discovery.Missing(), status.Discovery.Reach,
+		},
 		Mediators: []MediatorReport{},
 	}
 	if err := n.neighbours.Own(); err != nil {
@@ -133,6 +139,8 @@ func (n *Node) observe(m *metrics.Metrics) {
 		gauge := gauges[name]
 		m.Gauge(name, gauge.help, func() float64 { return float64(gauge.read(n.Status())) })
 	}
+	m.Gauge("dht_missing", "Mediators that fell out of the routing table, and are tried again.",
+		func() float64 { return float64(n.discovery.Missing()) })
 	m.Gauge("neighbours", "Other mediators that are alive.", func() float64 { return float64(len(n.neighbours.List())) })
 	n.observeICE(m)
 	if n.tls != nil {

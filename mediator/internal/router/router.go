@@ -159,7 +159,7 @@ func New(config Config) *Router {
 func (r *Router) Close() {
 	r.mu.Lock()
 	r.closed = true
-	r.queue.Init()
+	r.queue = list.New() // what waited belongs to none now, so that taking it back changes nothing
 	for _, s := range r.searches {
 		s.stop()
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"p2pcdn/common/content"
@@ -854,6 +855,29 @@ func TestCloseInTheMiddleOfEverything(t *testing.T) {
 			if err, is := message.(*mediation.Error); is && !strings.Contains(string(err.Code), "announce") {
 				t.Errorf("after the end came %v", err)
 			}
+		}
+	})
+}
+
+// What waited for a place is taken back by its peer after the router has dropped it.
+func TestAPeerLeavesWhileTheRouterEnds(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, w *world) {
+		r := w.router(0)
+		r.Concurrency = 1
+		p := w.person(0, 1)
+		p.say(announce1)
+		p.say(mediation.Announce{FullHash: fullHash(2)})
+		pass(w.lookup / 2)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			r.Close()
+		}()
+		synctest.Wait() // it waits for the one that runs
+		p.peer.Detach()
+		<-ended
+		if status := r.Status(); status.Pending != 0 || status.Running != 0 {
+			t.Errorf("%d wait and %d run", status.Pending, status.Running)
 		}
 	})
 }
