@@ -196,7 +196,7 @@ func finish(t *testing.T, d *Discovery, hash content.FullHash) {
 }
 
 func TestAnnounceFindFinish(t *testing.T) {
-	for _, size := range []int{1, 2, 5, 25} {
+	for _, size := range []int{1, 2, 5, 22} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			if size > 20 && testing.Short() {
 				t.Skip("a network larger than a bucket takes its time")
@@ -251,7 +251,7 @@ func recordsOf(nodes []*Discovery, hash content.FullHash, owner *Discovery) int 
 }
 
 func TestAnnouncedAloneIsFoundByThoseWhoCome(t *testing.T) {
-	for _, size := range []int{2, 5, 25} {
+	for _, size := range []int{2, 5, 22} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			if size > 20 && testing.Short() {
 				t.Skip("a network larger than a bucket takes its time")

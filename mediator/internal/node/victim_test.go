@@ -24,7 +24,7 @@ const victimBootstrap = "P2PCDN_TEST_VICTIM_BOOTSTRAP"
 func startVictim(t *testing.T, bootstrap string) *victim {
 	t.Helper()
 	process := exec.Command(os.Args[0], "-test.run=^TestVictim$")
-	process.Env = append(os.Environ(), victimBootstrap+"="+bootstrap)
+	process.Env = append(os.Environ(), victimBootstrap+"="+bootstrap, "TMPDIR="+t.TempDir()) // it cannot clear up behind itself
 	out, err := process.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
