@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strings"
@@ -19,15 +20,20 @@ func takenPort(t *testing.T) string {
 	return fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
 }
 
-// freePort returns one that nobody has, for now.
+// freePort returns one that nobody has, and that no connection is given (from 32768 on).
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		port := fmt.Sprint(20_000 + rand.IntN(12_000))
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", ":"+port); err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	defer listener.Close()
-	return fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
+	t.Fatal(err)
+	return ""
 }
 
 const someLink = "p2pcdn:6c3e00000000000000000000000000000000000000000000000000000000ffff?xl=70000"

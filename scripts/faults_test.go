@@ -205,14 +205,21 @@ func startNetwork(t *testing.T) *network {
 	return n
 }
 
+// freePort is a port that nobody listens on. It is none of those that systems give to connections
+// (from 32768 on), so that no connection of anybody takes it meanwhile.
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		port := 20_000 + rand.IntN(12_000)
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	t.Fatal(err)
+	return 0
 }
 
 func awaitHealth(t *testing.T, url string) {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -156,20 +155,15 @@ func TestMediatorJoinsLater(t *testing.T) {
 }
 
 func TestBootstrapThatIsNotThereYet(t *testing.T) {
-	reserved, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := reserved.Addr().(*net.TCPAddr)
-	reserved.Close()
-	config := loopback(t, address.String())
+	port := freePort(t)
+	config := loopback(t, fmt.Sprintf("127.0.0.1:%d", port))
 	config.Limits.Discovery.BootstrapMin = 50 * time.Millisecond
 	config.Limits.Discovery.BootstrapMax = 100 * time.Millisecond
 	early := start(t, config) // it starts anyway
 	seeder := connect(t, early)
 	seeder.announce(hashOf(1))
 	late := loopback(t)
-	late.Port = address.Port
+	late.Port = port
 	leecher := connect(t, start(t, late))
 	eventually(t, "they have met", func() bool { return early.Status().Discovery.Peers == 1 })
 	leecher.finds(hashOf(1), seeder)
