@@ -156,7 +156,8 @@ part_go() {
   fi
   compiled
   if ! has_all ip nft; then step "install ip and nft (apt)" as_one install iproute2 nftables; fi
-  step "go test -race" go_tests go test -race -v ./...
+  # Many of them wait more than they compute, so more packages at a time than there are processors.
+  step "go test -race" go_tests go test -race -v -p 4 ./...
 }
 
 part_ts() {
@@ -179,7 +180,7 @@ part_browser() {
   fi
   node_tools
   compiled
-  step "browser tests" node_tests node --test --test-concurrency=1 --test-reporter=tap peer/browser/e2e/*.test.mjs
+  step "browser tests" node_tests node --test --test-concurrency=2 --test-reporter=tap peer/browser/e2e/*.test.mjs
 }
 
 # Builds once, whichever part comes first.
