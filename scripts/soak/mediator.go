@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,7 +53,8 @@ func build(ctx context.Context, folder string) (program string, err error) {
 	return program, nil
 }
 
-// startMediator starts the program, or the one of this repository; stop must be called.
+// startMediator starts the program, or the one of this repository; stop must be called. It asks no
+// router to map a port: all of this stays on loopback.
 func startMediator(ctx context.Context, program string, flags ...string) (_ *mediator, err error) {
 	folder, err := os.MkdirTemp("", "p2pcdn-soak-")
 	if err != nil {
@@ -71,7 +74,7 @@ func startMediator(ctx context.Context, program string, flags ...string) (_ *med
 	if m.admin, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	args := append([]string{"0", "0", "--listen", "127.0.0.1", "--data-dir", filepath.Join(folder, "data"), "--admin", m.admin, "--log-level", "error"}, flags...)
+	args := append([]string{"0", "0", "--listen", "127.0.0.1", "--data-dir", filepath.Join(folder, "data"), "--admin", m.admin, "--log-level", "error", "--port-map=false"}, flags...)
 	process := exec.Command(program, args...)
 	process.Stderr = os.Stderr
 	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C ends it by us, after it was looked at
@@ -141,30 +144,23 @@ func (m *mediator) stop() {
 	_ = os.RemoveAll(m.folder) // in the folder for what is temporary
 }
 
-const (
-	// restTime is how long the mediator must have rid itself of nothing to be at rest: when it has just
-	// started it looks for a router that maps its port, and for who it is, which takes some ten seconds.
-	restTime = 8 * time.Second
+// looks is how often the mediator is looked at to know how it is at rest: a goroutine or two come and
+// go all the time.
+const looks = 9
 
-	// longestRest bounds the wait for that.
-	longestRest = time.Minute
-)
-
-// rested waits until the mediator is at rest, and returns how it is then.
+// rested returns how the mediator is while it has nothing to do: the median of some looks.
 func (m *mediator) rested(ctx context.Context) (State, error) {
-	least, err := m.collected()
-	for began, fell := time.Now(), time.Now(); err == nil && time.Since(fell) < restTime && time.Since(began) < longestRest; {
-		select {
-		case <-time.After(settleTick):
-		case <-ctx.Done():
-			return least, ctx.Err()
+	states := make([]State, 0, looks)
+	for range looks {
+		state, err := m.collected()
+		if err != nil {
+			return State{}, err
 		}
-		var now State
-		if now, err = m.collected(); now.Goroutines < least.Goroutines || now.Files < least.Files {
-			least, fell = now, time.Now()
-		}
+		states = append(states, state)
+		rest(ctx, settleTick)
 	}
-	return least, err
+	slices.SortFunc(states, func(a, b State) int { return cmp.Compare(a.Goroutines, b.Goroutines) })
+	return states[looks/2], ctx.Err()
 }
 
 // get returns what the mediator's admin address answers.

@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -35,6 +36,10 @@ const (
 	// connections a second.
 	DefaultMaxPending = 4096
 
+	// DefaultMaxPendingPerSource bounds those of one address (IPv6: of one /64), as the server of
+	// HTTP does: one address alone must not keep everybody else out.
+	DefaultMaxPendingPerSource = 512
+
 	// longestPause bounds how long no connection is accepted because the system
 	// has no resources for another one; it doubles from shortestPause on.
 	shortestPause = 5 * time.Millisecond
@@ -45,6 +50,7 @@ const (
 type Config struct {
 	FirstByteTimeout time.Duration
 	MaxPending       int          // or limits.Off
+	MaxPerSource     int          // of these, of one address; or limits.Off
 	Logger           *slog.Logger // nil discards
 }
 
@@ -59,9 +65,10 @@ type Mux struct {
 	failed   chan struct{}  // closed when the listener accepts no more
 	failure  error          // why; set before failed is closed
 
-	mu      sync.Mutex            // guards everything below
-	pending map[net.Conn]struct{} // bounded by MaxPending
-	open    int                   // halves that are not closed
+	mu      sync.Mutex                // guards everything below
+	pending map[net.Conn]netip.Prefix // and where each comes from; bounded by MaxPending
+	sources map[netip.Prefix]int      // how many come from each; bounded by pending
+	open    int                       // halves that are not closed
 	closing bool
 }
 
@@ -70,12 +77,14 @@ type Mux struct {
 func Split(listener net.Listener, config Config) *Mux {
 	limits.Fill(&config.FirstByteTimeout, DefaultFirstByteTimeout)
 	limits.Fill(&config.MaxPending, DefaultMaxPending)
+	limits.Fill(&config.MaxPerSource, DefaultMaxPendingPerSource)
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	m := &Mux{
 		config: config, listener: listener, open: 2,
-		done: make(chan struct{}), failed: make(chan struct{}), pending: make(map[net.Conn]struct{}),
+		done: make(chan struct{}), failed: make(chan struct{}), pending: make(map[net.Conn]netip.Prefix),
+		sources: make(map[netip.Prefix]int),
 	}
 	for _, h := range []*half{&m.http, &m.turn} {
 		*h = half{mux: m, conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -132,7 +141,8 @@ func (m *Mux) isClosing() bool {
 func (m *Mux) admit(c net.Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closing || limits.Reached(len(m.pending), m.config.MaxPending) {
+	source := sourceOf(c)
+	if m.closing || limits.Reached(len(m.pending), m.config.MaxPending) || limits.Reached(m.sources[source], m.config.MaxPerSource) {
 		_ = c.Close() // without a word: it has said none either
 		return
 	}
@@ -141,7 +151,8 @@ func (m *Mux) admit(c net.Conn) {
 		_ = c.Close() // it has gone already
 		return
 	}
-	m.pending[c] = struct{}{}
+	m.pending[c] = source
+	m.sources[source]++
 	m.work.Go(func() { m.route(c) })
 }
 
@@ -174,7 +185,20 @@ func (m *Mux) route(c net.Conn) {
 func (m *Mux) settle(c net.Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	source := m.pending[c]
 	delete(m.pending, c)
+	if m.sources[source]--; m.sources[source] == 0 {
+		delete(m.sources, source)
+	}
+}
+
+// sourceOf is whom a connection counts for.
+func sourceOf(c net.Conn) netip.Prefix {
+	from, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil { // not TCP: all of these are one source
+		return netip.Prefix{}
+	}
+	return limits.Source(from.Addr())
 }
 
 // half is one of the two listeners.

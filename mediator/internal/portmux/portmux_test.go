@@ -157,6 +157,40 @@ func TestSilentConnections(t *testing.T) {
 	})
 }
 
+func TestOneSourceKeepsNobodyOut(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Split(listener, Config{MaxPerSource: 1})
+	defer m.Close()
+	dial := func(from net.IP) net.Conn {
+		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}).Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Skip("this system has one loopback address alone:", err)
+		}
+		return conn
+	}
+	silent := dial(net.IPv4(127, 0, 0, 66))
+	defer silent.Close()
+	second := dial(net.IPv4(127, 0, 0, 66))
+	defer second.Close()
+	if _, err := second.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a connection too many of one address read %v", err)
+	}
+	honest := dial(net.IPv4(127, 0, 0, 1))
+	defer honest.Close()
+	if _, err := honest.Write([]byte("GET")); err != nil {
+		t.Fatal(err)
+	}
+	defer accept(t, m.HTTP()).Close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.sources) != len(m.pending) {
+		t.Errorf("%v come from %v", m.pending, m.sources)
+	}
+}
+
 func TestClosing(t *testing.T) {
 	t.Run("one half", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

@@ -69,8 +69,11 @@ func (s *stream) write(message mediation.Message) error {
 	return s.writeNow(message)
 }
 
-// writeNow writes under the deadline that is set; writing is held.
+// writeNow writes under the deadline that is set; writing is held. What it refuses is counted.
 func (s *stream) writeNow(message mediation.Message) error {
+	if refusal, is := message.(*mediation.Error); is {
+		s.relay.config.Refused(refusal.Code)
+	}
 	err := mediation.WriteTo(s.raw, message)
 	switch {
 	case err == nil:
@@ -117,7 +120,6 @@ func (s *stream) wait(wait time.Duration) error {
 // refuse says what is wrong and closes. Close and not Reset, which would
 // overtake the message.
 func (s *stream) refuse(code mediation.ErrorCode, text string) {
-	s.relay.config.Refused(code)
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	_ = s.raw.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
@@ -385,7 +387,6 @@ func (s *stream) serve() {
 			s.refuse(mediation.CodeTooManyErrors, "nothing but wrong messages")
 			return
 		}
-		s.relay.config.Refused(wrong.Code)
 		if s.write(wrong) != nil {
 			_ = s.raw.Reset()
 			return
@@ -396,7 +397,6 @@ func (s *stream) serve() {
 // limit answers a message that came too fast, which is dropped; false where the stream broke.
 // What it was about is named, so that whoever waits for an answer need not.
 func (s *stream) limit(message mediation.Message) bool {
-	s.relay.config.Refused(mediation.CodeRateLimited)
 	refusal := &mediation.Error{Code: mediation.CodeRateLimited, Message: "too many messages; this one was dropped"}
 	switch m := message.(type) {
 	case mediation.GetPeers:
@@ -405,6 +405,7 @@ func (s *stream) limit(message mediation.Message) bool {
 		refusal = refusal.About(m.FullHash).With(m.PeerID)
 		refusal.SenderID = m.SenderID
 	default: // an error is never answered, and nobody waits for an answer to the others
+		s.relay.config.Refused(refusal.Code)
 		return true
 	}
 	if s.write(refusal) != nil {

@@ -35,9 +35,40 @@ type conn struct {
 	cork    *[maxPooled]byte // of buffers; nil while it is open
 }
 
+// sendBuffer bounds what the system keeps of what is written and not yet acknowledged, in bytes. It
+// would let it grow to megabytes, for a peer that reads nothing too, before anything waits in
+// the session's queue, where it is noticed: a full signal is enough.
+const sendBuffer = 128 << 10
+
 // newConn returns the connection with what is special about it. What was read of it already is read again.
 func newConn(below net.Conn, early []byte) *conn {
+	if tcp := tcpOf(below); tcp != nil {
+		_ = tcp.SetWriteBuffer(sendBuffer) // where that fails the connection has gone
+	}
 	return &conn{Conn: below, system: systemOf(below), ahead: early}
+}
+
+// tcpOf returns the TCP connection below; nil where there is none.
+func tcpOf(c net.Conn) *net.TCPConn {
+	for {
+		switch below := c.(type) {
+		case *net.TCPConn:
+			return below
+		case interface{ NetConn() net.Conn }:
+			c = below.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// drop closes the connection, and what was written but not read is lost: the system would keep
+// it, for a peer that reads nothing, for minutes after nobody counts the connection any more.
+func (c *conn) drop() error {
+	if tcp := tcpOf(c.Conn); tcp != nil {
+		_ = tcp.SetLinger(0) // likewise
+	}
+	return c.Close()
 }
 
 // Read implements [net.Conn]. It is called by one goroutine at a time.

@@ -126,11 +126,15 @@ func (t *transport) Ping(ctx context.Context) error { return t.ws.Ping(ctx) }
 // Close implements [session.Transport].
 func (t *transport) Close(reason mediation.ErrorCode) {
 	if reason == "" {
-		_ = t.tcp.Close() // whoever closed it before us has the same wish
+		_ = t.tcp.drop() // whoever closed it before us has the same wish
 		_ = t.ws.CloseNow()
 		return
 	}
-	impatient := time.AfterFunc(closeTime, func() { _ = t.tcp.Close() })
+	end := t.tcp.Close // the system goes on with the little that was said at last
+	if reason == mediation.CodeSlowReader {
+		end = t.tcp.drop
+	}
+	impatient := time.AfterFunc(closeTime, func() { _ = end() })
 	defer impatient.Stop()
 	_ = t.ws.Close(status(reason), string(reason)) // an answer that does not come changes nothing
 }
