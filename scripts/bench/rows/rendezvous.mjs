@@ -2,6 +2,7 @@
 // introduce/, which speaks both protocols; what the servers used is read from /proc.
 
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { folder } from "../../../peer/browser/e2e/harness.mjs";
@@ -17,6 +18,7 @@ export async function round(bench) {
   const program = join(root, ".cache/bench/introduce");
   execFileSync("go", ["build", "-trimpath", "-ldflags=-s -w", "-o", program, "./scripts/bench/introduce"], { cwd: root, env: { ...process.env, CGO_ENABLED: "0" } });
   const load = async (what, protocol, servers, ...options) => {
+    for (const { child } of servers) await rest(child.process.pid);
     const pids = servers.flatMap(({ child }) => ["--pid", String(child.process.pid)]);
     const child = new Child(bench.stage, `introduce ${what} ${protocol}`, program, [what, protocol, ...options, ...pids, ...servers.map(({ url }) => url)]);
     const { match } = await child.line(/^\{.*\}$/);
@@ -37,7 +39,7 @@ export async function round(bench) {
   bench.report("introduction-p99", { ours: ourCrowd.p99_ms, yardstick: theirCrowd.p99_ms, details: { ours: ourCrowd, theirs: theirCrowd } });
 
   const second = await startMediator(bench, mediator);
-  const across = await load("pairs", "mediation", [mediator, second], "--pairs", "50", "--count", String(count / 2));
+  const across = await load("pairs", "mediation", [mediator, second], "--pairs", "50", "--count", String(count));
   bench.report("introduction-across", { ours: across.cpu_us, yardstick: theirs.cpu_us, details: { ours: across } });
 
   const peers = ["--peers", bench.quick ? "500" : "9000"]; // below the usual limit of files of a process that serves them, 10240
@@ -58,7 +60,7 @@ async function startTracker(bench) {
 }
 
 async function startMediator(bench, other = null) {
-  const args = ["0", "0", ...(other === null ? [] : [other.http]), "--listen", "127.0.0.1", "--data-dir", folder(bench.stage), "--log-level", "warn", ...unlimited];
+  const args = ["0", "0", ...(other === null ? [] : [other.http]), "--listen", "127.0.0.1", "--data-dir", folder(bench.stage), "--log-level", "warn", "--port-map=false", ...unlimited];
   const child = new Child(bench.stage, "mediator", join(root, "bin/mediator"), args);
   const { match } = await child.line(/peers +(ws:\/\/\S+)/);
   const http = match[1].replace("ws:", "http:").replace("/mediation", "");
@@ -66,6 +68,19 @@ async function startMediator(bench, other = null) {
     while (!(await fetch(`${http}/readyz`)).ok) await new Promise((resolve) => setTimeout(resolve, 100));
   }
   return { child, url: match[1], http };
+}
+
+/** Waits, half a minute at the most, until a server does nothing: what it does to start is no introduction's. */
+async function rest(pid) {
+  const ticks = () => {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
+    return Number(fields[11]) + Number(fields[12]); // utime and stime
+  };
+  for (let n = 0; n < 30; n++) {
+    const before = ticks();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    if (ticks() - before <= 2) return;
+  }
 }
 
 async function goroutines({ http }) {
