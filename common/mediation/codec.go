@@ -289,28 +289,15 @@ func (o *object) signalData() SignalData {
 	return data
 }
 
-// envelope has every field of every message, in the order of the specification:
-// what Encode writes.
-type envelope struct {
-	Type           string            `json:"type"`
-	Code           *ErrorCode        `json:"code,omitempty"`
-	Message        *string           `json:"message,omitempty"`
-	FullHash       *content.FullHash `json:"full_hash,omitempty"`
-	PeerID         string            `json:"peer_id,omitempty"`
-	ConnectionType string            `json:"connection_type,omitempty"`
-	SignalData     json.RawMessage   `json:"signal_data,omitempty"`
-	SenderID       string            `json:"sender_id,omitempty"`
-	Peers          *[]ident.PeerID   `json:"peers,omitempty"`
-	Gone           []ident.PeerID    `json:"gone,omitempty"`
-	ICEServers     []ICEServer       `json:"ice_servers,omitempty"`
-	Mediators      []string          `json:"mediators,omitempty"`
-}
-
 // Encode returns the message as JSON in its shortest form. Decoding that gives
 // the message again, if its lists and texts are within the limits; the text of an
 // error, which is for people, is cut to MaxText.
 func Encode(message Message) []byte {
-	switch m := message.(type) { // those that there are many of, without the detour of encoding/json, and the stack that it takes
+	switch m := message.(type) { // without the detour of encoding/json, and the stack that it takes
+	case Handshake:
+		return begin(m, 128).id("peer_id", m.PeerID).text("connection_type", connectionMediation).end()
+	case Replication:
+		return begin(m, 160).text("peer_id", m.MediatorID.String()).text("connection_type", connectionReplication).end()
 	case GetPeers:
 		return begin(m, 128).hash(m.FullHash).end()
 	case Announce:
@@ -322,22 +309,23 @@ func Encode(message Message) []byte {
 	case Signal:
 		out := begin(m, 256+len(m.SignalData.quoted)).hash(m.FullHash).id("peer_id", m.PeerID)
 		out = append(append(out, `,"signal_data":`...), m.SignalData.json()...)
-		if !m.SenderID.IsZero() {
-			out = out.id("sender_id", m.SenderID)
-		}
-		return out.end()
+		return out.optionalID("sender_id", m.SenderID).end()
 	case Peers:
 		out := begin(m, 128+48*(len(m.Peers)+len(m.Gone))).hash(m.FullHash).ids(`,"peers":[`, m.Peers)
 		if len(m.Gone) > 0 {
 			out = out.ids(`,"gone":[`, m.Gone)
 		}
 		return out.end()
-	case Ping, Pong:
-		return begin(m, 16).end()
 	case Established:
 		return begin(m, 256).servers(m.ICEServers).texts(`,"mediators":[`, m.Mediators).end()
+	case *Error:
+		out := begin(m, 256).text("code", string(m.Code)).text("message", strict.Clip(m.Message, MaxText))
+		if m.FullHash != nil {
+			out = out.hash(*m.FullHash)
+		}
+		return out.optionalID("peer_id", m.PeerID).optionalID("sender_id", m.SenderID).texts(`,"mediators":[`, m.Mediators).end()
 	}
-	return encode(message)
+	return begin(message, 16).end() // ping and pong
 }
 
 // writer is a message that is being written.
@@ -357,6 +345,17 @@ func (w writer) hash(hash content.FullHash) writer {
 
 func (w writer) id(name string, id ident.PeerID) writer {
 	return append(append(append(w, `,"`...), name...), `":`...).quoted(id[:])
+}
+
+func (w writer) optionalID(name string, id ident.PeerID) writer {
+	if id.IsZero() {
+		return w
+	}
+	return w.id(name, id)
+}
+
+func (w writer) text(name, text string) writer {
+	return strict.AppendText(append(append(append(w, `,"`...), name...), `":`...), text)
 }
 
 func (w writer) ids(head string, ids []ident.PeerID) writer {
@@ -395,10 +394,10 @@ func (w writer) servers(servers []ICEServer) writer {
 		}
 		w = w.texts(`"urls":[`, server.URLs)
 		if server.Username != "" {
-			w = strict.AppendText(append(w, `,"username":`...), server.Username)
+			w = w.text("username", server.Username)
 		}
 		if server.Credential != "" {
-			w = strict.AppendText(append(w, `,"credential":`...), server.Credential)
+			w = w.text("credential", server.Credential)
 		}
 		w = append(w, '}')
 	}
@@ -409,49 +408,6 @@ func (w writer) servers(servers []ICEServer) writer {
 }
 
 func (w writer) end() []byte { return append(w, '}') }
-
-// encode is Encode for every message.
-func encode(message Message) []byte {
-	out := envelope{Type: message.Type()}
-	switch m := message.(type) {
-	case Handshake:
-		out.PeerID, out.ConnectionType = m.PeerID.String(), connectionMediation
-	case Replication:
-		out.PeerID, out.ConnectionType = m.MediatorID.String(), connectionReplication
-	case Established:
-		out.ICEServers, out.Mediators = m.ICEServers, m.Mediators
-	case GetPeers:
-		out.FullHash = &m.FullHash
-	case Peers:
-		peers := m.Peers
-		if peers == nil {
-			peers = []ident.PeerID{}
-		}
-		out.FullHash, out.Peers, out.Gone = &m.FullHash, &peers, m.Gone
-	case Signal:
-		out.FullHash, out.PeerID, out.SignalData = &m.FullHash, m.PeerID.String(), json.RawMessage(m.SignalData.json())
-		out.SenderID = optionalID(m.SenderID)
-	case Announce:
-		out.FullHash = &m.FullHash
-	case Announced:
-		out.FullHash = &m.FullHash
-	case Finish:
-		out.FullHash = &m.FullHash
-	case *Error:
-		text := strict.Clip(m.Message, MaxText)
-		out.Code, out.Message, out.FullHash = &m.Code, &text, m.FullHash
-		out.PeerID, out.SenderID = optionalID(m.PeerID), optionalID(m.SenderID)
-		out.Mediators = m.Mediators
-	}
-	return strict.Encode(out)
-}
-
-func optionalID(id ident.PeerID) string {
-	if id.IsZero() {
-		return ""
-	}
-	return id.String()
-}
 
 // WriteTo writes the message to a stream between mediators, in one write.
 func WriteTo(w io.Writer, message Message) error {

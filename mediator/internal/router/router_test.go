@@ -884,13 +884,7 @@ func TestAPeerLeavesWhileTheRouterEnds(t *testing.T) {
 
 func TestALookupCountsForThoseWhoAskAfterIt(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
-		seeder := w.person(0, 1)
-		seeder.say(announce1)
-		pass(time.Second)
-		first := w.person(1, 2)
-		first.say(getPeers1)
-		pass(time.Second)
-		first.expect(peers(1, 1))
+		seeder, _ := w.introduced()
 		w.mu.Lock()
 		before, sent := w.finds, len(w.sent)
 		w.mu.Unlock()
@@ -952,13 +946,7 @@ func TestWhoIsGoneIsNamedNoMore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, 2, func(t *testing.T, w *world) {
-				seeder := w.person(0, 1)
-				seeder.say(announce1)
-				pass(time.Second)
-				first := w.person(1, 2)
-				first.say(getPeers1)
-				pass(time.Second)
-				first.expect(peers(1, 1))
+				seeder, first := w.introduced()
 				leave(w, seeder)
 				pass(100 * time.Millisecond)
 				first.expect() // a peer is not told: it sees for itself
@@ -994,12 +982,7 @@ func TestWhatAMediatorNamesThatWillNotTellIsNotRemembered(t *testing.T) {
 // The connection to a mediator that died without a word lives on for a while.
 func TestASilentMediatorsPeersAreNamedNoLongerThanALookupCounts(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
-		w.person(0, 1).say(announce1)
-		pass(time.Second)
-		first := w.person(1, 2)
-		first.say(getPeers1)
-		pass(time.Second)
-		first.expect(peers(1, 1))
+		_, first := w.introduced()
 		w.mute(0)
 		pass(4 * firstPause) // its search is made again meanwhile, without asking those that tell by themselves
 		first.say(mediation.GetPeers{FullHash: fullHash(1)})

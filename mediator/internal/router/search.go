@@ -68,7 +68,7 @@ type search struct {
 // seeders until it is told finish.
 type other struct {
 	peers []ident.PeerID // that it named since it was asked, without those that are gone; bounded by maxRemembered
-	dumb  bool           // it has no room to tell of later seeders, or of those that are gone
+	mute  bool           // it has no room to tell of later seeders, or of those that are gone
 	asked time.Time      // when it was last
 	state otherState
 }
@@ -165,7 +165,7 @@ func (r *Router) nameOthers(from ident.MediatorID, id ident.PeerID, hash content
 // remember keeps what another mediator named, for those who ask later; unless it will not
 // tell when they are gone.
 func (o *other) remember(peers []ident.PeerID) {
-	if o.dumb {
+	if o.mute {
 		return
 	}
 	for _, peer := range peers {
@@ -387,7 +387,7 @@ func (r *Router) found(from ident.MediatorID, m mediation.Peers) {
 // unsubscribed says that a mediator answers, and will not tell of what changes then. mu is held.
 func (r *Router) unsubscribed(from ident.MediatorID, hash content.FullHash) {
 	if s := r.searches[hash]; s != nil && s.others[from] != nil {
-		s.others[from].dumb = true
+		s.others[from].mute = true
 		s.others[from].peers = nil
 	}
 }

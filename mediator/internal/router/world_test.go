@@ -187,6 +187,18 @@ func (r *wires) deliver(to ident.MediatorID) {
 	}
 }
 
+// introduced returns a seeder of the first content at router 0, and a peer at router 1 that was told of it.
+func (w *world) introduced() (seeder, leecher *person) {
+	seeder = w.person(0, 1)
+	seeder.say(announce1)
+	pass(time.Second)
+	leecher = w.person(1, 2)
+	leecher.say(getPeers1)
+	pass(time.Second)
+	leecher.expect(peers(1, 1))
+	return seeder, leecher
+}
+
 // mute has nothing arrive at a router any more, or come from it, and nobody notice.
 func (w *world) mute(n int) {
 	w.mu.Lock()

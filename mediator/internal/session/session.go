@@ -14,7 +14,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -112,9 +111,8 @@ func (unobserved) Refused(mediation.ErrorCode) {}
 // Transport is the WebSocket. Read is called by one goroutine, Write by one at a
 // time; Ping and Close may be called at any time.
 type Transport interface {
-	// Read waits for the next text frame and hands it to take, which must not keep
-	// it. A [*mediation.Error]
-	// says that something else came, which is to be told; unless its code is
+	// Read waits for the next text frame and hands it to take, which must not keep it. A
+	// [*mediation.Error] says that something else came, which is to be told; unless its code is
 	// [mediation.CodeMessageTooBig], Read can be called again. Any other error
 	// says that the connection has ended.
 	Read(take func(text []byte)) error
@@ -199,8 +197,11 @@ func (s *Session) read(peer Peer, handshake *time.Timer) {
 	var malformed error
 	decode := func(text []byte) { message, malformed = mediation.Decode(text) }
 	for wrong := 0; ; {
-		malformed = nil
-		err := cmp.Or(s.transport.Read(decode), malformed)
+		message, malformed = nil, nil // an idle peer's last signal is not kept
+		err := s.transport.Read(decode)
+		if err == nil {
+			err = malformed
+		}
 		var refusal *mediation.Error
 		switch {
 		case err == nil && !allowance.allows(message):
