@@ -25,8 +25,9 @@ export class Child {
   #over = null; // an Error, once it ended
 
   constructor(stage, name, command, args, env = {}) {
-    // In a process group of its own: Ctrl-C is for the benchmark, which ends everything in its order.
-    this.process = spawn(command, args, { cwd: root, detached: true, stdio: "pipe", env: { ...process.env, ...env } });
+    // In the session of the benchmark, as the processes of a service are in one: Linux shares the processors among
+    // sessions (sched_autogroup), and one of its own for the load would have it compete with the servers.
+    this.process = spawn(command, args, { cwd: root, stdio: "pipe", env: { ...process.env, ...env } });
     for (const stream of [this.process.stdout, this.process.stderr]) {
       createInterface({ input: stream }).on("line", (text) => this.#heard(text));
     }

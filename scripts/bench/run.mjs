@@ -71,7 +71,8 @@ export class Run {
       try {
         await this.#onStage(seconds, (stage) => round(this.#bench(stage, report)));
         if ([...results.values()].some(({ samples }) => samples.length < i)) throw new Error("the round did not report it");
-      } catch (error) {
+      } catch (failure) {
+        const error = this.interrupted ? new Error("interrupted") : failure; // Ctrl-C ends the processes, too
         this.say(`  failed: ${error.message}`);
         // A row that got its figure in this round is none the worse for what came after.
         for (const result of results.values()) if (result.samples.length < i) result.error = error.message;
