@@ -30,7 +30,8 @@ package content
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"strings"
+
+	"p2pcdn/common/strict"
 )
 
 const (
@@ -58,10 +59,7 @@ func ParseFullHash(text string) (FullHash, error) {
 }
 
 func parseHash(text string) (hash Hash, ok bool) {
-	if len(text) != 2*HashSize || strings.ToLower(text) != text {
-		return Hash{}, false
-	}
-	if _, err := hex.Decode(hash[:], []byte(text)); err != nil {
+	if !strict.Hex(hash[:], text) {
 		return Hash{}, false
 	}
 	return hash, true

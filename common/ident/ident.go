@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"p2pcdn/common/strict"
 )
 
 // PeerIDSize is the size of a peer id in bytes. Twenty bytes, as in BEP 3,
@@ -39,10 +41,7 @@ func NewPeerID(random io.Reader) (PeerID, error) {
 // [ErrBadPeerID]. The id of zeros alone parses: it is well formed.
 func ParsePeerID(text string) (PeerID, error) {
 	var id PeerID
-	if len(text) != 2*PeerIDSize || strings.ToLower(text) != text {
-		return PeerID{}, ErrBadPeerID
-	}
-	if _, err := hex.Decode(id[:], []byte(text)); err != nil {
+	if !strict.Hex(id[:], text) {
 		return PeerID{}, ErrBadPeerID
 	}
 	return id, nil

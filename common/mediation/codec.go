@@ -1,11 +1,13 @@
 package mediation
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"sync"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
@@ -26,7 +28,10 @@ func Decode(text []byte) (Message, error) {
 	in := object{fields: fields}
 	message := in.message()
 	if in.err != nil {
-		in.err.FullHash, in.err.PeerID, in.err.SenderID = in.hash, in.peer, in.sender
+		if in.hashed {
+			in.err = in.err.About(in.hash)
+		}
+		in.err.PeerID, in.err.SenderID = in.peer, in.sender
 		return nil, in.err
 	}
 	return message, nil
@@ -45,13 +50,14 @@ func tooBig(length int) *Error {
 type object struct {
 	fields       strict.Fields
 	err          *Error
-	hash         *content.FullHash // full_hash, once it was read
-	peer, sender ident.PeerID      // likewise peer_id and sender_id
+	hash         content.FullHash // full_hash, where hashed says that it was read
+	hashed       bool
+	peer, sender ident.PeerID // likewise peer_id and sender_id, zero before
 }
 
 // message reads every field of a type in the order of the specification.
 func (o *object) message() Message {
-	switch kind := o.text("type", required, MaxText); kind {
+	switch kind := o.bytes("type", required, MaxText); string(kind) {
 	case typeHandshake:
 		return o.handshake()
 	case typeEstablished:
@@ -84,7 +90,7 @@ func (o *object) message() Message {
 }
 
 func (o *object) handshake() Message {
-	switch o.text("connection_type", required, MaxText) {
+	switch string(o.bytes("connection_type", required, MaxText)) {
 	case connectionMediation:
 		return Handshake{PeerID: o.peerID(required)}
 	case connectionReplication:
@@ -133,26 +139,30 @@ func (o *object) raw(name string, need need) (raw json.RawMessage, there bool) {
 
 func wrongType(name string) *Error { return bad("%s is of the wrong type", name) }
 
-// anyText reads a text of any length.
-func (o *object) anyText(name string, need need) (text string, there bool) {
+// anyText reads a text of any length, to be used before the message is.
+func (o *object) anyText(name string, need need) (text []byte, there bool) {
 	raw, there := o.raw(name, need)
 	if !there {
-		return "", false
+		return nil, false
 	}
-	text, ok := strict.Text(raw)
+	text, ok := strict.Bytes(raw)
 	if !ok {
 		o.fail(wrongType(name))
 	}
 	return text, ok
 }
 
-func (o *object) text(name string, need need, limit int) string {
+func (o *object) bytes(name string, need need, limit int) []byte {
 	text, _ := o.anyText(name, need)
 	if len(text) > limit {
 		o.fail(bad("%s has at most %d bytes", name, limit))
-		return ""
+		return nil
 	}
 	return text
+}
+
+func (o *object) text(name string, need need, limit int) string {
+	return string(o.bytes(name, need, limit))
 }
 
 // list reads a list of at most limit entries.
@@ -177,13 +187,12 @@ func (o *object) fullHash() content.FullHash {
 	if !there {
 		return content.FullHash{}
 	}
-	hash, err := content.ParseFullHash(text)
-	if err != nil {
+	if !strict.Hex(o.hash[:], text) {
 		o.fail(&Error{Code: CodeBadFullHash, Message: "full_hash is 64 lower-case hex digits"})
 		return content.FullHash{}
 	}
-	o.hash = &hash
-	return hash
+	o.hashed = true
+	return o.hash
 }
 
 func (o *object) peerID(need need) ident.PeerID {
@@ -201,9 +210,10 @@ func (o *object) id(name string, need need) ident.PeerID {
 	if !there {
 		return ident.PeerID{}
 	}
-	id, err := ident.ParsePeerID(text)
-	if err != nil {
+	var id ident.PeerID
+	if !strict.Hex(id[:], text) {
 		o.fail(&Error{Code: CodeBadPeerID, Message: name + " is 40 lower-case hex digits"})
+		return ident.PeerID{}
 	}
 	return id
 }
@@ -213,7 +223,7 @@ func (o *object) mediatorID(name string) ident.MediatorID {
 	if !there {
 		return ident.MediatorID{}
 	}
-	id, err := ident.ParseMediatorID(text)
+	id, err := ident.ParseMediatorID(string(text))
 	if err != nil {
 		o.fail(&Error{Code: CodeBadPeerID, Message: name + " of a mediator is a libp2p peer id"})
 	}
@@ -227,13 +237,13 @@ func (o *object) peerIDs(name string, need need) (ids []ident.PeerID) {
 		ids = make([]ident.PeerID, 0, len(items))
 	}
 	for _, item := range items {
-		text, ok := strict.Text(item)
+		text, ok := strict.Bytes(item)
 		if !ok {
 			o.fail(bad("%s is a list of texts", name))
 			return nil
 		}
-		id, err := ident.ParsePeerID(text)
-		if err != nil {
+		var id ident.PeerID
+		if !strict.Hex(id[:], text) {
 			o.fail(&Error{Code: CodeBadPeerID, Message: "every entry of " + name + " is 40 lower-case hex digits"})
 			return nil
 		}
@@ -292,47 +302,64 @@ func (o *object) signalData() SignalData {
 // Encode returns the message as JSON in its shortest form. Decoding that gives
 // the message again, if its lists and texts are within the limits; the text of an
 // error, which is for people, is cut to MaxText.
-func Encode(message Message) []byte {
+func Encode(message Message) []byte { return Append(make([]byte, 0, 256), message) }
+
+// Append appends what Encode returns.
+func Append(out []byte, message Message) []byte {
+	w := begin(out, message)
 	switch m := message.(type) { // without the detour of encoding/json, and the stack that it takes
 	case Handshake:
-		return begin(m, 128).id("peer_id", m.PeerID).text("connection_type", connectionMediation).end()
+		w = w.id("peer_id", m.PeerID).text("connection_type", connectionMediation)
 	case Replication:
-		return begin(m, 160).text("peer_id", m.MediatorID.String()).text("connection_type", connectionReplication).end()
+		w = w.text("peer_id", m.MediatorID.String()).text("connection_type", connectionReplication)
 	case GetPeers:
-		return begin(m, 128).hash(m.FullHash).end()
+		w = w.hash(m.FullHash)
 	case Announce:
-		return begin(m, 128).hash(m.FullHash).end()
+		w = w.hash(m.FullHash)
 	case Announced:
-		return begin(m, 128).hash(m.FullHash).end()
+		w = w.hash(m.FullHash)
 	case Finish:
-		return begin(m, 128).hash(m.FullHash).end()
+		w = w.hash(m.FullHash)
 	case Signal:
-		out := begin(m, 256+len(m.SignalData.quoted)).hash(m.FullHash).id("peer_id", m.PeerID)
-		out = append(append(out, `,"signal_data":`...), m.SignalData.json()...)
-		return out.optionalID("sender_id", m.SenderID).end()
+		w = w.hash(m.FullHash).id("peer_id", m.PeerID)
+		w = append(append(w, `,"signal_data":`...), m.SignalData.json()...)
+		w = w.optionalID("sender_id", m.SenderID)
 	case Peers:
-		out := begin(m, 128+48*(len(m.Peers)+len(m.Gone))).hash(m.FullHash).ids(`,"peers":[`, m.Peers)
+		w = w.hash(m.FullHash).ids(`,"peers":[`, m.Peers)
 		if len(m.Gone) > 0 {
-			out = out.ids(`,"gone":[`, m.Gone)
+			w = w.ids(`,"gone":[`, m.Gone)
 		}
-		return out.end()
 	case Established:
-		return begin(m, 256).servers(m.ICEServers).texts(`,"mediators":[`, m.Mediators).end()
+		w = w.servers(m.ICEServers).texts(`,"mediators":[`, m.Mediators)
 	case *Error:
-		out := begin(m, 256).text("code", string(m.Code)).text("message", strict.Clip(m.Message, MaxText))
+		w = w.text("code", string(m.Code)).text("message", strict.Clip(m.Message, MaxText))
 		if m.FullHash != nil {
-			out = out.hash(*m.FullHash)
+			w = w.hash(*m.FullHash)
 		}
-		return out.optionalID("peer_id", m.PeerID).optionalID("sender_id", m.SenderID).texts(`,"mediators":[`, m.Mediators).end()
+		w = w.optionalID("peer_id", m.PeerID).optionalID("sender_id", m.SenderID).texts(`,"mediators":[`, m.Mediators)
 	}
-	return begin(message, 16).end() // ping and pong
+	return append(w, '}')
+}
+
+// Room is what a message counts for that waits to be written, in bytes: what Encode returns has at
+// most so many, and not many fewer.
+func Room(message Message) int {
+	switch m := message.(type) {
+	case Signal:
+		return 256 + len(m.SignalData.json())
+	case Peers:
+		return 128 + (len(`"",`)+2*ident.PeerIDSize)*(len(m.Peers)+len(m.Gone))
+	case Replication, Established, *Error: // few, and with texts that may be long
+		return len(Encode(message))
+	}
+	return 160
 }
 
 // writer is a message that is being written.
 type writer []byte
 
-func begin(message Message, room int) writer {
-	return append(append(append(make(writer, 0, room), `{"type":"`...), message.Type()...), '"')
+func begin(out []byte, message Message) writer {
+	return append(append(append(writer(out), `{"type":"`...), message.Type()...), '"')
 }
 
 func (w writer) quoted(bytes []byte) writer {
@@ -407,17 +434,25 @@ func (w writer) servers(servers []ICEServer) writer {
 	return w
 }
 
-func (w writer) end() []byte { return append(w, '}') }
+// buffers are those of messages between mediators that are being written or read, mostly: a
+// message that is longer has one of its own.
+var buffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+
+// lengthSize is the size of the length before a message between mediators, in bytes.
+const lengthSize = 4
 
 // WriteTo writes the message to a stream between mediators, in one write.
 func WriteTo(w io.Writer, message Message) error {
-	text := Encode(message)
-	if len(text) > MaxMessageSize {
-		return tooBig(len(text))
+	buffer := buffers.Get().(*[4 << 10]byte)
+	defer buffers.Put(buffer)
+	framed := Append(buffer[:lengthSize], message)
+	length := len(framed) - lengthSize
+	if length > MaxMessageSize {
+		return tooBig(length)
 	}
-	framed := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(text)), uint32(len(text)))
-	if _, err := w.Write(append(framed, text...)); err != nil {
-		return fmt.Errorf("writing a message of %d bytes: %w", len(text), err)
+	binary.BigEndian.PutUint32(framed, uint32(length))
+	if _, err := w.Write(framed); err != nil {
+		return fmt.Errorf("writing a message of %d bytes: %w", length, err)
 	}
 	return nil
 }
@@ -427,18 +462,22 @@ func WriteTo(w io.Writer, message Message) error {
 // wrong: unless its code is [CodeMessageTooBig], the next one can be read.
 // Nothing is allocated for a length over MaxMessageSize.
 func ReadFrom(r io.Reader) (Message, error) {
-	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	buffer := buffers.Get().(*[4 << 10]byte)
+	defer buffers.Put(buffer)
+	if _, err := io.ReadFull(r, buffer[:lengthSize]); err != nil {
 		if err == io.EOF {
 			return nil, io.EOF
 		}
 		return nil, fmt.Errorf("reading a message's length: %w", err)
 	}
-	length := binary.BigEndian.Uint32(head[:])
+	length := binary.BigEndian.Uint32(buffer[:])
 	if length > MaxMessageSize {
 		return nil, tooBig(int(length))
 	}
-	text := make([]byte, length)
+	text := buffer[:min(int(length), len(buffer))]
+	if int(length) > len(buffer) {
+		text = make([]byte, length)
+	}
 	if _, err := io.ReadFull(r, text); err != nil {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF // the length was there
@@ -446,4 +485,10 @@ func ReadFrom(r io.Reader) (Message, error) {
 		return nil, fmt.Errorf("reading a message of %d bytes: %w", length, err)
 	}
 	return Decode(text)
+}
+
+// Whole reports whether all of a message is in the reader's buffer, so that ReadFrom need not wait.
+func Whole(r *bufio.Reader) bool {
+	head, err := r.Peek(min(lengthSize, r.Buffered()))
+	return err == nil && len(head) == lengthSize && uint64(r.Buffered()) >= lengthSize+uint64(binary.BigEndian.Uint32(head))
 }

@@ -1,6 +1,7 @@
 package mediation_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"math"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -66,6 +68,9 @@ func TestEncodeThenDecode(t *testing.T) {
 		if !strings.Contains(string(encoded), `"type":"`+message.Type()+`"`) {
 			t.Errorf("%s does not say %s", encoded, message.Type())
 		}
+	}
+	if got := mediation.Append([]byte("before"), mediation.Ping{}); string(got) != `before{"type":"ping"}` {
+		t.Errorf("a ping is appended as %s", got)
 	}
 	if got := string(mediation.Encode(mediation.Peers{FullHash: hash})); !strings.HasSuffix(got, `"peers":[]}`) {
 		t.Errorf("no peers are encoded as %s", got)
@@ -171,6 +176,24 @@ func TestStream(t *testing.T) {
 }
 
 // A stream that ends within a message is told from one that ends between messages.
+func TestWholeSaysWhatNeedNotBeWaitedFor(t *testing.T) {
+	text := mediation.Encode(mediation.GetPeers{FullHash: hash})
+	framed := frame(text)
+	for have := range len(framed) + 2 {
+		reader := bufio.NewReader(bytes.NewReader(slices.Concat(framed, framed)[:have]))
+		_, _ = reader.Peek(have)
+		if whole := mediation.Whole(reader); whole != (have >= len(framed)) {
+			t.Errorf("%d bytes of %d are a whole message: %v", have, len(framed), whole)
+		}
+		if reader.Buffered() != have {
+			t.Errorf("it took %d bytes", have-reader.Buffered())
+		}
+	}
+	if mediation.Whole(bufio.NewReader(iotest.ErrReader(errors.New("it must not read")))) {
+		t.Error("nothing is a message")
+	}
+}
+
 func TestStreamCutOff(t *testing.T) {
 	whole := frame(mediation.Encode(mediation.Announce{FullHash: hash}))
 	for end := 1; end < len(whole); end++ {

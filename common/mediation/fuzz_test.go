@@ -35,6 +35,9 @@ func checkDecoded(t *testing.T, text []byte, message mediation.Message, err erro
 		message = failure
 	}
 	encoded := mediation.Encode(message)
+	if room := mediation.Room(message); len(encoded) > room || room > len(encoded)+256 {
+		t.Fatalf("%q: its %d bytes count for %d", text, len(encoded), room)
+	}
 	again, errAgain := mediation.Decode(encoded)
 	if errAgain != nil || !reflect.DeepEqual(again, message) {
 		t.Fatalf("%q: %+v was encoded as %q and decoded as %+v, %v", text, message, encoded, again, errAgain)
@@ -50,8 +53,15 @@ func checkDecoded(t *testing.T, text []byte, message mediation.Message, err erro
 func FuzzDecode(f *testing.F) {
 	seeded(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		message, err := mediation.Decode(text)
+		buffer := bytes.Clone(text)
+		message, err := mediation.Decode(buffer)
+		for i := range buffer { // which is used for something else afterwards
+			buffer[i] = 'x'
+		}
 		checkDecoded(t, text, message, err)
+		if again, errAgain := mediation.Decode(text); !reflect.DeepEqual(again, message) || (err == nil) != (errAgain == nil) {
+			t.Fatalf("%q: the message keeps a part of the text: %+v instead of %+v", text, message, again)
+		}
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 // that a mediator passes it on as it came. The zero value is the empty text; two of one text are equal.
 type SignalData struct {
 	quoted string // "" where the text is empty
+	length int    // of the text
 }
 
 // NewSignalData returns the data of a text. What is no UTF-8 in it is replaced by U+FFFD.
@@ -17,7 +18,9 @@ func NewSignalData(text string) SignalData {
 	if text == "" {
 		return SignalData{}
 	}
-	return SignalData{string(strict.AppendText(make([]byte, 0, len(text)+len(text)/8+2), text))}
+	raw := strict.AppendText(make([]byte, 0, len(text)+len(text)/8+2), text)
+	length, _ := strict.Shortest(raw)
+	return SignalData{string(raw), length}
 }
 
 // quoted reads a raw value as signal data.
@@ -25,8 +28,8 @@ func quoted(raw json.RawMessage) (data SignalData, ok bool) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return SignalData{}, false
 	}
-	if _, shortest := strict.Shortest(raw); shortest && len(raw) > len(`""`) {
-		return SignalData{string(raw)}, true
+	if length, shortest := strict.Shortest(raw); shortest && length > 0 {
+		return SignalData{string(raw), length}, true
 	}
 	text, ok := strict.Text(raw)
 	return NewSignalData(text), ok
@@ -39,10 +42,7 @@ func (d SignalData) String() string {
 }
 
 // Len returns the length of the text, in bytes of UTF-8.
-func (d SignalData) Len() int {
-	length, _ := strict.Shortest(json.RawMessage(d.json()))
-	return length
-}
+func (d SignalData) Len() int { return d.length }
 
 func (d SignalData) json() string {
 	if d.quoted == "" {

@@ -34,12 +34,46 @@ const (
 
 // Text reads a raw value as a string.
 func Text(raw json.RawMessage) (text string, ok bool) {
-	if len(raw) >= 2 && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 { // nothing is escaped, as in most
-		return string(raw[1 : len(raw)-1]), true
-	}
-	ok = read(raw, `"`, &text)
-	return text, ok
+	bytes, ok := Bytes(raw)
+	return string(bytes), ok
 }
+
+// Bytes reads a raw value as a string, of which it returns the UTF-8: a part of raw, where nothing is escaped.
+func Bytes(raw json.RawMessage) (text []byte, ok bool) {
+	if len(raw) >= 2 && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 { // as in most
+		return raw[1 : len(raw)-1], true
+	}
+	var unescaped string
+	ok = read(raw, `"`, &unescaped)
+	return []byte(unescaped), ok
+}
+
+// Hex decodes a text of lower-case hex digits, two for each byte, and reports whether it is one.
+// What it is decoded to is undefined if not.
+func Hex[Text string | []byte](into []byte, digits Text) bool {
+	if len(digits) != 2*len(into) {
+		return false
+	}
+	for i := range into {
+		high, low := hexDigits[digits[2*i]], hexDigits[digits[2*i+1]]
+		if high|low > 15 {
+			return false
+		}
+		into[i] = high<<4 | low
+	}
+	return true
+}
+
+// hexDigits are the values of the lower-case hex digits; those of all else are larger.
+var hexDigits = func() (values [256]byte) {
+	for i := range values {
+		values[i] = 0xff
+	}
+	for i, digit := range "0123456789abcdef" {
+		values[digit] = byte(i)
+	}
+	return values
+}()
 
 // Int reads a raw value as an integer from -MaxInt to MaxInt.
 func Int(raw json.RawMessage) (n int64, ok bool) {
@@ -107,11 +141,11 @@ func TextLength(text string) int {
 // how many bytes that text has.
 func Shortest(raw json.RawMessage) (length int, ok bool) {
 	length = len(raw) - len(`""`)
-	for i := 1; i < len(raw)-1; i++ {
-		if raw[i] != '\\' {
-			continue
+	for i := 1; ; i++ {
+		if i += plain(raw[i:]); i >= len(raw)-1 {
+			return length, true
 		}
-		i++
+		i++ // behind a backslash
 		switch char := raw[i]; char {
 		case '"', '\\', 'b', 'f', 'n', 'r', 't':
 			length--
@@ -126,7 +160,6 @@ func Shortest(raw json.RawMessage) (length int, ok bool) {
 			return 0, false
 		}
 	}
-	return length, true
 }
 
 // shortEscapes are the characters that a backslash and one letter stand for.

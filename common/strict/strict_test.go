@@ -2,6 +2,7 @@ package strict_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"math"
 	"math/rand/v2"
@@ -71,6 +72,42 @@ func TestValues(t *testing.T) {
 		if got, ok := strict.Int(json.RawMessage(raw)); ok {
 			t.Errorf("%s is %d", raw, got)
 		}
+	}
+}
+
+// What is looked at eight bytes at a time is looked at each byte.
+func TestEveryByteOfAStringCounts(t *testing.T) {
+	for length := range 20 {
+		for at := range length {
+			for char := range 256 {
+				inner := bytes.Repeat([]byte("a\x7f~! \xc3\xbc"), 3)[:length]
+				inner[at] = byte(char)
+				text := slices.Concat([]byte(`{"a":"`), inner, []byte(`"}`))
+				if _, ok := strict.Object(text); ok != json.Valid(text) && utf8.Valid(text) || ok && !utf8.Valid(text) {
+					t.Errorf("%q is an object: %v", text, ok)
+				}
+			}
+		}
+	}
+}
+
+func TestHex(t *testing.T) {
+	for digits, want := range map[string]bool{
+		"00ff": true, "19af": true, "": false, "00f": false, "00fff": false, "00fF": false, "00fg": false, "g0ff": false, "00f/": false, "00f:": false, "00f`": false, "00f@": false, " 0ff": false, "00\xffff": false,
+	} {
+		var text, slice [2]byte
+		if ok := strict.Hex(text[:], digits); ok != want {
+			t.Errorf("%q is hex: %v", digits, ok)
+		}
+		if ok := strict.Hex(slice[:], []byte(digits)); ok != want || slice != text {
+			t.Errorf("%q is hex as bytes: %v, %x", digits, ok, slice)
+		}
+		if want && hex.EncodeToString(text[:]) != digits {
+			t.Errorf("%q is decoded to %x", digits, text)
+		}
+	}
+	if !strict.Hex(nil, "") {
+		t.Error("nothing is no hex")
 	}
 }
 

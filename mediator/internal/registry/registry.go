@@ -171,16 +171,21 @@ func (r *Registry[C]) Wait(id ident.PeerID, hash content.FullHash) {
 	if s.waiters == nil {
 		s.waiters = make(map[ident.PeerID]*waiter)
 	}
+	if w := s.waiters[id]; w != nil {
+		clear(w.told)
+		clear(w.from)
+		return
+	}
 	s.waiters[id] = &waiter{told: make(map[ident.PeerID]struct{})}
 }
 
 // Unwait says that a peer waits no longer; it reports whether it was the last
 // here that did.
 func (r *Registry[C]) Unwait(id ident.PeerID, hash content.FullHash) (last bool) {
-	s := r.swarms[hash]
-	if s == nil || s.waiters[id] == nil {
+	if r.waiter(id, hash) == nil {
 		return false
 	}
+	s := r.swarms[hash]
 	delete(s.waiters, id)
 	r.peers[id].waits.remove(hash)
 	r.prune(hash)
@@ -212,35 +217,44 @@ func (r *Registry[C]) Waiters(hash content.FullHash) []ident.PeerID {
 // Tell returns those of the peers that the waiter was not told of yet, itself left
 // out, so many that it is told of limit in all; and remembers that it was told.
 func (r *Registry[C]) Tell(id ident.PeerID, hash content.FullHash, peers []ident.PeerID, limit int) (news []ident.PeerID) {
-	return r.tell(id, hash, peers, limit, func() {})
+	w := r.waiter(id, hash)
+	if w == nil {
+		return nil
+	}
+	return w.tell(id, peers, limit)
+}
+
+// waiter returns the waiter for a content; nil where the peer does not wait for it.
+func (r *Registry[C]) waiter(id ident.PeerID, hash content.FullHash) *waiter {
+	if s := r.swarms[hash]; s != nil {
+		return s.waiters[id]
+	}
+	return nil
 }
 
 // TellFrom is Tell for peers that another mediator named: at most fromLimit of
 // its peers are told, so that it cannot crowd the others' out.
 func (r *Registry[C]) TellFrom(mediator ident.MediatorID, id ident.PeerID, hash content.FullHash, peers []ident.PeerID, limit, fromLimit int) (news []ident.PeerID) {
-	s := r.swarms[hash]
-	if s == nil || s.waiters[id] == nil {
+	w := r.waiter(id, hash)
+	if w == nil {
 		return nil
 	}
-	w := s.waiters[id]
-	if w.from == nil {
-		w.from = make(map[ident.MediatorID]int)
+	news = w.tell(id, peers, min(limit, len(w.told)+max(0, fromLimit-w.from[mediator])))
+	if len(news) > 0 {
+		if w.from == nil {
+			w.from = make(map[ident.MediatorID]int)
+		}
+		w.from[mediator] += len(news)
 	}
-	limit = min(limit, len(w.told)+max(0, fromLimit-w.from[mediator]))
-	return r.tell(id, hash, peers, limit, func() { w.from[mediator]++ })
+	return news
 }
 
-func (r *Registry[C]) tell(id ident.PeerID, hash content.FullHash, peers []ident.PeerID, limit int, count func()) (news []ident.PeerID) {
-	s := r.swarms[hash]
-	if s == nil || s.waiters[id] == nil {
-		return nil
-	}
-	told := s.waiters[id].told
+// tell is Tell for the waiter, whose id is given.
+func (w *waiter) tell(id ident.PeerID, peers []ident.PeerID, limit int) (news []ident.PeerID) {
 	for _, other := range peers {
-		if _, known := told[other]; !known && other != id && len(told) < limit {
-			told[other] = struct{}{}
+		if _, known := w.told[other]; !known && other != id && len(w.told) < limit {
+			w.told[other] = struct{}{}
 			news = append(news, other)
-			count()
 		}
 	}
 	return news
@@ -248,8 +262,8 @@ func (r *Registry[C]) tell(id ident.PeerID, hash content.FullHash, peers []ident
 
 // Told is the number of peers that the waiter was told of since it asked last.
 func (r *Registry[C]) Told(id ident.PeerID, hash content.FullHash) int {
-	if s := r.swarms[hash]; s != nil && s.waiters[id] != nil {
-		return len(s.waiters[id].told)
+	if w := r.waiter(id, hash); w != nil {
+		return len(w.told)
 	}
 	return 0
 }

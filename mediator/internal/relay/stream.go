@@ -28,10 +28,13 @@ const protectTag = "p2pcdn/mediation"
 
 // stream is one mediation stream.
 type stream struct {
-	relay  *Relay
-	link   *link
-	raw    network.Stream
-	reader *bufio.Reader // of raw; used by the reader alone
+	relay *Relay
+	link  *link
+	raw   network.Stream
+
+	// The reader's alone:
+	reader  *bufio.Reader // of raw
+	patient bool          // the deadline for reading is that of a stream on which nothing is said
 
 	used atomic.Int64 // when the last message was read or written, in Unix nanoseconds
 
@@ -54,6 +57,11 @@ func isTimeout(err error) bool {
 }
 
 func (s *stream) touch() { s.used.Store(time.Now().UnixNano()) }
+
+// tired is when the stream will not have been used for IdleTimeout.
+func (s *stream) tired() time.Time {
+	return time.Unix(0, s.used.Load()).Add(s.relay.config.IdleTimeout)
+}
 
 // write writes one message within MessageTimeout.
 func (s *stream) write(message mediation.Message) error {
@@ -84,37 +92,28 @@ func (s *stream) writeNow(message mediation.Message) error {
 	return err
 }
 
-// read reads one message that must begin within wait, and end within
-// MessageTimeout after that.
-func (s *stream) read(wait time.Duration) (mediation.Message, error) {
-	if err := s.wait(wait); err != nil {
-		return nil, err
-	}
-	return s.readNow(s.relay.config.MessageTimeout)
-}
-
 // readNow reads one message that must end within limit.
 func (s *stream) readNow(limit time.Duration) (mediation.Message, error) {
-	_ = s.raw.SetReadDeadline(time.Now().Add(limit))
-	if err := s.relay.ctx.Err(); err != nil {
+	if err := s.readUntil(time.Now().Add(limit)); err != nil {
 		return nil, err
 	}
+	return s.take()
+}
+
+// readUntil sets the deadline for reading.
+func (s *stream) readUntil(deadline time.Time) error {
+	s.patient = false
+	_ = s.raw.SetReadDeadline(deadline)
+	return s.relay.ctx.Err() // Close has set a deadline of its own, which must stay
+}
+
+// take reads one message under the deadline that is set.
+func (s *stream) take() (mediation.Message, error) {
 	message, err := mediation.ReadFrom(s.reader)
 	if err == nil {
 		s.touch()
 	}
 	return message, err
-}
-
-// wait waits for the first byte of a message, and takes none: a deadline that
-// passes here leaves the stream whole.
-func (s *stream) wait(wait time.Duration) error {
-	_ = s.raw.SetReadDeadline(time.Now().Add(wait))
-	if err := s.relay.ctx.Err(); err != nil {
-		return err
-	}
-	_, err := s.reader.Peek(1)
-	return err
 }
 
 // refuse says what is wrong and closes. Close and not Reset, which would
@@ -417,18 +416,27 @@ func (s *stream) limit(message mediation.Message) bool {
 
 // next reads a message. Where nothing was said for IdleTimeout it closes this
 // side's half and reads what the other side may still have under way.
+//
+// A deadline is set as seldom as can be: once for many messages that come as a whole.
 func (s *stream) next() (mediation.Message, error) {
-	idle := s.relay.config.IdleTimeout
 	for {
-		left := idle - time.Since(time.Unix(0, s.used.Load()))
-		err := s.wait(left)
-		if err == nil {
-			return s.readNow(s.relay.config.MessageTimeout)
+		if !s.patient {
+			if err := s.readUntil(s.tired()); err != nil {
+				return nil, err
+			}
+			s.patient = true
 		}
-		if !isTimeout(err) {
+		_, err := s.reader.Peek(1) // takes nothing: a deadline that passes here leaves the stream whole
+		switch {
+		case err == nil && mediation.Whole(s.reader):
+			return s.take()
+		case err == nil:
+			return s.readNow(s.relay.config.MessageTimeout)
+		case !isTimeout(err):
 			return nil, err
 		}
-		if time.Since(time.Unix(0, s.used.Load())) < idle { // this side wrote meanwhile
+		s.patient = false
+		if time.Now().Before(s.tired()) { // something was said since it was set
 			continue
 		}
 		s.relay.abandon(s)
@@ -436,6 +444,12 @@ func (s *stream) next() (mediation.Message, error) {
 		_ = s.raw.CloseWrite()
 		s.broken = true
 		s.writing.Unlock()
-		return s.read(s.relay.config.MessageTimeout)
+		if err := s.readUntil(time.Now().Add(s.relay.config.MessageTimeout)); err != nil {
+			return nil, err
+		}
+		if _, err := s.reader.Peek(1); err != nil {
+			return nil, err
+		}
+		return s.readNow(s.relay.config.MessageTimeout)
 	}
 }

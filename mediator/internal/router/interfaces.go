@@ -40,6 +40,8 @@ type Relay interface {
 
 // Conn is a peer's connection, as the router sees it. Its methods never block and
 // may be called from any goroutine; after the connection closed, messages are dropped.
+//
+// Messages are not changed any more when they were handed over.
 type Conn interface {
 	// Send queues what the peer asked for. Where its queue is full it does not
 	// read what it asks for, and is cut off as a slow reader.

@@ -23,7 +23,8 @@ func newAllowance(config Config) *allowance {
 
 // allows reports whether the peer may say this now, and counts it then.
 func (a *allowance) allows(message mediation.Message) bool {
-	if !a.messages.Allow() {
+	now := time.Now()
+	if !a.messages.AllowN(now, 1) {
 		return false
 	}
 	switch m := message.(type) {
@@ -31,13 +32,13 @@ func (a *allowance) allows(message mediation.Message) bool {
 		if a.lookups == nil {
 			a.lookups = limits.Limiter(a.config.Lookups, 0)
 		}
-		return a.lookups.Allow()
+		return a.lookups.AllowN(now, 1)
 	case mediation.Signal:
 		if a.signals == nil {
 			a.signals = limits.Limiter(a.config.Signals, 0)
 			a.signalData = limits.Limiter(a.config.SignalBytes, mediation.MaxSignalData)
 		}
-		return a.signals.Allow() && a.signalData.AllowN(time.Now(), m.SignalData.Len())
+		return a.signals.AllowN(now, 1) && a.signalData.AllowN(now, m.SignalData.Len())
 	}
 	return true
 }

@@ -39,8 +39,8 @@ const (
 	// DefaultWriteTimeout bounds how long one message may take to be written.
 	DefaultWriteTimeout = 10 * time.Second
 
-	// DefaultMaxQueued bounds the encoded messages that wait to be written, in
-	// bytes: a few full signals.
+	// DefaultMaxQueued bounds the messages that wait to be written, in
+	// bytes ([mediation.Room]): a few full signals.
 	DefaultMaxQueued = 512 << 10
 
 	// DefaultMaxErrors is how many malformed messages may come in a row.
@@ -144,11 +144,11 @@ type Session struct {
 	transport Transport
 	flushed   chan struct{} // closed when, after the end, nothing is left to be written
 
-	mu      sync.Mutex // guards everything below
-	queue   [][]byte   // encoded messages that wait to be written
-	queued  int        // their bytes; bounded by MaxQueued
-	writing bool       // a goroutine writes
-	ended   bool       // no more messages are taken, nothing new is started
+	mu      sync.Mutex          // guards everything below
+	queue   []mediation.Message // that wait to be written; not changed any more by whoever sent them
+	queued  int                 // their bytes; bounded by MaxQueued
+	writing bool                // a goroutine writes
+	ended   bool                // no more messages are taken, nothing new is started
 	pinger  *time.Timer
 
 	work sync.WaitGroup // the writer, the ping, the end; added to under mu and before ended
@@ -283,57 +283,56 @@ func (s *Session) armPing(ctx context.Context) {
 	})
 }
 
-// Send queues a message and never blocks. A peer whose queue is full is cut off
-// with slow_reader; after the end, messages are dropped.
+// Send queues a message, which must not be changed any more, and never blocks. A peer whose queue
+// is full is cut off with slow_reader; after the end, messages are dropped.
 func (s *Session) Send(message mediation.Message) {
-	text := s.encode(message)
+	s.count(message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
-	case s.MaxQueued > 0 && s.queued+len(text) > s.MaxQueued:
+	case s.MaxQueued > 0 && s.queued+mediation.Room(message) > s.MaxQueued:
 		s.Logger.Info("a peer does not read what it asked for, and is cut off", "bytes_waiting", s.queued)
 		s.Observer.Refused(mediation.CodeSlowReader)
 		s.queue = nil
 		s.finish(mediation.CodeSlowReader, 0)
 	default:
-		s.push(text)
+		s.push(message)
 	}
 }
 
-// encode returns the message as text, and counts it where it refuses something.
-func (s *Session) encode(message mediation.Message) []byte {
+// count counts a message that refuses something.
+func (s *Session) count(message mediation.Message) {
 	if refusal, is := message.(*mediation.Error); is {
 		s.Observer.Refused(refusal.Code)
 	}
-	return mediation.Encode(message)
 }
 
 // Offer queues a message unless half of the queue is in use already, never
 // blocks, and reports whether it did (or the session has ended, so that nobody is
 // there to care): what strangers want to tell a peer must not have it cut off.
 func (s *Session) Offer(message mediation.Message) (taken bool) {
-	text := s.encode(message)
+	s.count(message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
 		return true
-	case s.MaxQueued > 0 && s.queued+len(text) > s.MaxQueued/2:
+	case s.MaxQueued > 0 && s.queued+mediation.Room(message) > s.MaxQueued/2:
 		return false
 	}
-	s.push(text)
+	s.push(message)
 	return true
 }
 
 // End ends the session, if it has not ended: the peer is told the reason, behind
 // what is queued already. It returns at once; Run returns when it is done.
 func (s *Session) End(reason *mediation.Error) {
-	text := s.encode(reason)
+	s.count(reason)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ended {
-		s.push(text)
+		s.push(reason)
 		s.finish(reason.Code, flushTime)
 	}
 }
@@ -368,10 +367,10 @@ func (s *Session) finish(reason mediation.ErrorCode, patience time.Duration) {
 	s.pinger.Stop()
 }
 
-// push queues a text and sees to it that someone writes it. mu is held.
-func (s *Session) push(text []byte) {
-	s.queue = append(s.queue, text)
-	s.queued += len(text)
+// push queues a message and sees to it that someone writes it. mu is held.
+func (s *Session) push(message mediation.Message) {
+	s.queue = append(s.queue, message)
+	s.queued += mediation.Room(message)
 	s.startWriter()
 }
 
@@ -383,16 +382,24 @@ func (s *Session) startWriter() {
 	}
 }
 
+// usualText is the length of most messages, in bytes, a signal with some candidates among them.
+const usualText = 4 << 10
+
+// texts are those of messages that are being written; what does not fit one of them has its own.
+var texts = sync.Pool{New: func() any { return new([usualText]byte) }}
+
 // write writes what is queued, and is gone when nothing is.
 func (s *Session) write() {
+	text := texts.Get().(*[usualText]byte)
+	defer texts.Put(text)
 	for {
-		text, more := s.next()
+		message, more := s.next()
 		if !more {
 			return
 		}
-		err := s.transport.Write(text, s.WriteTimeout)
+		err := s.transport.Write(mediation.Append(text[:0], message), s.WriteTimeout)
 		s.mu.Lock()
-		s.queued -= len(text)
+		s.queued -= mediation.Room(message)
 		s.mu.Unlock()
 		if err != nil {
 			s.abort("")
@@ -403,7 +410,7 @@ func (s *Session) write() {
 	}
 }
 
-func (s *Session) next() (text []byte, more bool) {
+func (s *Session) next() (message mediation.Message, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
@@ -415,7 +422,7 @@ func (s *Session) next() (text []byte, more bool) {
 		}
 		return nil, false
 	}
-	text, s.queue[0] = s.queue[0], nil
+	message, s.queue[0] = s.queue[0], nil
 	s.queue = s.queue[1:]
-	return text, true
+	return message, true
 }
