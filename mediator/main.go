@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"golang.org/x/term"
@@ -17,7 +18,15 @@ import (
 // version is set by the linker, in compile.sh.
 var version string
 
+// heapGrowth is by how much the heap may grow before garbage is collected, in percent. Most of a mediator's memory
+// are peers that do nothing: Go's 100 would take a kilobyte more for each of them, and save a twentieth of the
+// processor's time at the most. The environment's GOGC goes before.
+const heapGrowth = 75
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
 	os.Exit(run(mainContext(), os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -242,7 +242,7 @@ func recordsOf(nodes []*Discovery, hash content.FullHash, owner *Discovery) int 
 	count := 0
 	for _, node := range nodes {
 		node.records.mu.Lock()
-		if _, there := node.records.byHash[hash][owner.self]; there {
+		if _, there := node.records.stored(hash, owner.self); there {
 			count++
 		}
 		node.records.mu.Unlock()
@@ -297,7 +297,8 @@ func TestRecordsAreRenewedAndStayWithdrawn(t *testing.T) {
 	storedAt := func() time.Time {
 		nodes[1].records.mu.Lock()
 		defer nodes[1].records.mu.Unlock()
-		return nodes[1].records.byHash[kept][owner.self]
+		at, _ := nodes[1].records.stored(kept, owner.self)
+		return at
 	}
 	renewed := func() { // waits until the record was renewed once more
 		before := storedAt()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,17 +55,23 @@ type records struct {
 	self   peer.ID
 	limits RecordLimits
 
-	mu      sync.Mutex                                 // guards what follows
-	byHash  map[content.FullHash]map[peer.ID]time.Time // when each was stored or renewed
-	held    map[peer.ID]int                            // records per mediator, without our own
-	total   int                                        // sum of held
-	refused uint64                                     // records that there was no room for, ever
+	mu      sync.Mutex                    // guards what follows
+	byHash  map[content.FullHash][]record // lists, since most have one, and a map takes ten times as much
+	held    map[peer.ID]int               // records per mediator, without our own
+	total   int                           // sum of held
+	refused uint64                        // records that there was no room for, ever
+}
+
+// record says that a mediator provides a content.
+type record struct {
+	provider peer.ID
+	at       int64 // when it was stored or renewed, in Unix nanoseconds
 }
 
 func newRecords(self peer.ID, bounds RecordLimits) *records {
 	return &records{
 		self: self, limits: bounds,
-		byHash: make(map[content.FullHash]map[peer.ID]time.Time), held: make(map[peer.ID]int),
+		byHash: make(map[content.FullHash][]record), held: make(map[peer.ID]int),
 	}
 }
 
@@ -73,46 +80,52 @@ func newRecords(self peer.ID, bounds RecordLimits) *records {
 func (r *records) put(hash content.FullHash, provider peer.ID, at time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	providers := r.byHash[hash]
-	_, renewed := providers[provider]
-	if !renewed && provider != r.self {
+	list := r.byHash[hash]
+	if i := indexOf(list, provider); i >= 0 {
+		list[i].at = at.UnixNano()
+		return nil
+	}
+	if provider != r.self {
 		if limits.Reached(r.total, r.limits.Total) || limits.Reached(r.held[provider], r.limits.PerMediator) ||
-			limits.Reached(len(providers), r.limits.PerHash) {
+			limits.Reached(len(list), r.limits.PerHash) {
 			r.refused++
 			return errFull
 		}
 		r.total++
 		r.held[provider]++
 	}
-	if providers == nil {
-		providers = make(map[peer.ID]time.Time, 1)
-		r.byHash[hash] = providers
-	}
-	providers[provider] = at
+	r.byHash[hash] = append(list, record{provider, at.UnixNano()})
 	return nil
+}
+
+func indexOf(list []record, provider peer.ID) int {
+	return slices.IndexFunc(list, func(r record) bool { return r.provider == provider })
 }
 
 func (r *records) remove(hash content.FullHash, provider peer.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.removeLocked(hash, provider)
+	r.removeWhere(hash, func(record record) bool { return record.provider == provider })
 }
 
-func (r *records) removeLocked(hash content.FullHash, provider peer.ID) {
-	providers := r.byHash[hash]
-	if _, there := providers[provider]; !there {
-		return
-	}
-	delete(providers, provider)
-	if len(providers) == 0 {
+// removeWhere removes the records of a content for which it holds. mu is held.
+func (r *records) removeWhere(hash content.FullHash, holds func(record) bool) {
+	list := slices.DeleteFunc(r.byHash[hash], func(record record) bool {
+		if !holds(record) {
+			return false
+		}
+		if record.provider != r.self {
+			r.total--
+			if r.held[record.provider]--; r.held[record.provider] == 0 {
+				delete(r.held, record.provider)
+			}
+		}
+		return true
+	})
+	if len(list) == 0 {
 		delete(r.byHash, hash)
-	}
-	if provider == r.self {
-		return
-	}
-	r.total--
-	if r.held[provider]--; r.held[provider] == 0 {
-		delete(r.held, provider)
+	} else {
+		r.byHash[hash] = list
 	}
 }
 
@@ -120,12 +133,8 @@ func (r *records) removeLocked(hash content.FullHash, provider peer.ID) {
 func (r *records) collect(before time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for hash, providers := range r.byHash {
-		for provider, at := range providers {
-			if at.Before(before) && provider != r.self {
-				r.removeLocked(hash, provider)
-			}
-		}
+	for hash := range r.byHash {
+		r.removeWhere(hash, func(record record) bool { return record.at < before.UnixNano() && record.provider != r.self })
 	}
 }
 
@@ -211,11 +220,21 @@ func (r *records) Get(_ context.Context, key ds.Key) ([]byte, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at, there := r.byHash[hash][provider]
+	at, there := r.stored(hash, provider)
 	if !there {
 		return nil, ds.ErrNotFound
 	}
 	return encodeTime(at), nil
+}
+
+// stored is when a record was stored or renewed. mu is held.
+func (r *records) stored(hash content.FullHash, provider peer.ID) (at time.Time, there bool) {
+	list := r.byHash[hash]
+	i := indexOf(list, provider)
+	if i < 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(0, list[i].at), true
 }
 
 func encodeTime(at time.Time) []byte { return binary.AppendVarint(nil, at.UnixNano()) }
@@ -242,9 +261,9 @@ func (r *records) Query(_ context.Context, q query.Query) (query.Results, error)
 	hash, err := parseHashPart(strings.TrimPrefix(q.Prefix, kadrecords.ProvidersKeyPrefix))
 	if err == nil {
 		r.mu.Lock()
-		for provider, at := range r.byHash[hash] {
-			value := encodeTime(at)
-			entries = append(entries, query.Entry{Key: recordKey(hash, provider), Value: value, Size: len(value)})
+		for _, record := range r.byHash[hash] {
+			value := encodeTime(time.Unix(0, record.at))
+			entries = append(entries, query.Entry{Key: recordKey(hash, record.provider), Value: value, Size: len(value)})
 		}
 		r.mu.Unlock()
 	}

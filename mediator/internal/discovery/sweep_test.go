@@ -159,7 +159,7 @@ func TestFullNodeKeepsWhatItHas(t *testing.T) {
 	owner.mu.Lock()
 	defer owner.mu.Unlock()
 	for i, e := range entries {
-		at, held := full.records.byHash[e.hash][owner.self]
+		at, held := full.records.stored(e.hash, owner.self)
 		if held != (i < room) || held && time.Since(at) > 50*time.Second {
 			t.Errorf("record %d is held: %v, since %v", i, held, at)
 		}

@@ -28,7 +28,7 @@ func (c *conn) readAhead() error {
 	err := c.system.Read(func(file uintptr) (done bool) {
 		buffer := buffers.Get().(*[maxPooled]byte)
 		for {
-			n, failure = syscall.Read(int(file), buffer[:])
+			n, failure = sysRead(file, buffer[:])
 			if failure != syscall.EINTR {
 				break
 			}
@@ -59,7 +59,7 @@ func (c *conn) writeNow(p []byte) (n int, err error) {
 	var failure error
 	err = c.system.Write(func(file uintptr) (done bool) {
 		for {
-			n, failure = syscall.Write(int(file), p)
+			n, failure = sysWrite(file, p)
 			if failure != syscall.EINTR {
 				return true
 			}
