@@ -7,7 +7,7 @@ import { History, type Series } from "./history.ts";
 import { inWords, type Network } from "./network.ts";
 import { Picture } from "./picture.ts";
 import { Poll } from "./poll.ts";
-import { fetchReport, nameOf, type Neighbour, type Report } from "./report.ts";
+import { fetchReport, nameOf, type Neighbour, type Reach, type Report } from "./report.ts";
 import { curve, Sparkline } from "./sparkline.ts";
 
 /** With so many other mediators or fewer, the list of them is open from the beginning. */
@@ -66,9 +66,19 @@ function show(report: Report): void {
   say("live", "Right now", "Live");
 }
 
-function about({ id, version, uptime }: Report): string {
-  return `Mediator ${id}${version === "" ? "" : `, version ${version}`}, running for ${format.uptime(uptime)}.`;
+function about({ id, version, uptime, reach, astray }: Report): string {
+  const sentences = [`Mediator ${id}${version === "" ? "" : `, version ${version}`}, running for ${format.uptime(uptime)}.`];
+  if (reach !== null) sentences.push(reached[reach]);
+  if (astray) sentences.push("The address that it gives as its own does not lead to it, so others send nobody there; its log says why.");
+  return sentences.join(" ");
 }
+
+/** What it means to a volunteer how other mediators reach theirs. */
+const reached: Readonly<Record<Reach, string>> = {
+  public: "Other mediators reach it directly.",
+  hidden: "It has no public address: mediators elsewhere reach it only while it is connected to them.",
+  relayed: "Other mediators reach it only through a relay: its port is closed to the internet.",
+};
 
 /** Lists the mediators of the picture by the numbers that they have there. */
 function showMediators({ places, each: eachPoint, more: left }: Network): void {

@@ -19,6 +19,9 @@ export interface Neighbour {
   readonly roundTrip: number | null;
 }
 
+/** Directly; not from the internet, for it has no address there; or over a relay only, the address that it has being closed. */
+export type Reach = "public" | "hidden" | "relayed";
+
 /** A moment of a mediator. */
 export interface Report {
   readonly id: string;
@@ -40,6 +43,10 @@ export interface Report {
   readonly neighbours: readonly Neighbour[];
   /** Other mediators that it knows, those that are not in neighbours too. */
   readonly known: number;
+  /** How other mediators reach it; null where that is not known. */
+  readonly reach: Reach | null;
+  /** What it calls its own address does not lead to it, as far as it can see. */
+  readonly astray: boolean;
   /** Bytes that it passed on between peers that cannot connect directly, since it started; null where it does not do that. */
   readonly relayed: number | null;
 }
@@ -121,8 +128,14 @@ export function parseReport(value: unknown): Report | null {
     refusals: total(fields(report["refusals"])),
     neighbours: [...neighbours.values()],
     known: Math.max(neighbours.size + left, inDHT),
+    reach: reachOf(dht["reach"]),
+    astray: typeof report["public_url_error"] === "string" && report["public_url_error"] !== "",
     relayed: amount(fields(report["turn"])["bytes"]),
   };
+}
+
+function reachOf(value: unknown): Reach | null {
+  return value === "public" || value === "hidden" || value === "relayed" ? value : null;
 }
 
 function parseNeighbour(value: unknown): Neighbour | null {

@@ -36,7 +36,7 @@ function many(count: number): Record<string, unknown>[] {
 
 test("a report is read whole", () => {
   assert.deepEqual(parseReport(answer({ turn: { allocations: 1, bytes: 9, dropped_bytes: 0 }, of_tomorrow: [{}] })), {
-    id: id(0), version: "v1.2", uptime: 60, peers: 3, contents: 2, searches: 1, records: 5, messages: 100, refusals: 3, known: 2, relayed: 9,
+    id: id(0), version: "v1.2", uptime: 60, peers: 3, contents: 2, searches: 1, records: 5, messages: 100, refusals: 3, known: 2, reach: null, astray: false, relayed: 9,
     neighbours: [
       { id: id(1), page: "https://one.example/", version: "v1.1", peers: 7, roundTrip: 12.5 },
       { id: id(2), page: null, version: "", peers: 0, roundTrip: null },
@@ -55,6 +55,14 @@ test("what is no report is none", () => {
     }
   }
   for (const value of [undefined, 7, "", "two\nlines", "\u202egnp.exe", "x".repeat(129)]) assert.equal(parseReport(answer({ id: value })), null);
+});
+
+test("how others reach a mediator is read, and nothing else for it", () => {
+  const dht = (reach: unknown): Record<string, unknown> => ({ dht: { mediators: 0, records: 0, reach } });
+  for (const reach of ["public", "hidden", "relayed"]) assert.equal(report(dht(reach)).reach, reach);
+  for (const reach of ["unconfirmed", "toString", "", 1, null, {}]) assert.equal(report(dht(reach)).reach, null);
+  assert.equal(report({ public_url_error: "another mediator answers there" }).astray, true);
+  for (const error of ["", null, {}, undefined]) assert.equal(report({ public_url_error: error }).astray, false);
 });
 
 test("numbers are bounded", () => {

@@ -202,7 +202,7 @@ func New(host host.Host, config Config) (*Neighbours, error) {
 	host.SetStreamHandler(Protocol, n.serve)
 	n.wg.Go(n.run)
 	if config.PublicURL != "" {
-		n.own = errUnchecked
+		n.own = ErrUnchecked
 		n.wg.Go(n.watchOwn)
 	}
 	return n, nil

@@ -8,8 +8,8 @@ import (
 // ownDelay is how long this mediator waits before it looks for itself: it starts before its HTTP side does.
 const ownDelay = 2 * time.Second
 
-// errUnchecked says that nothing is known yet.
-var errUnchecked = errors.New("it was not looked for yet")
+// ErrUnchecked says that nothing is known yet.
+var ErrUnchecked = errors.New("it was not looked for yet")
 
 // Own says whether this mediator found itself at its public URL: nil, or why not. Others look for
 // themselves, and tell their peers of it only where they find it; but they do not tell the volunteer. It is nil
@@ -49,7 +49,7 @@ func (n *Neighbours) watchOwn() {
 		timer.Reset(next)
 		switch {
 		case err != nil:
-			if before == nil || errors.Is(before, errUnchecked) { // told once, not at every try
+			if before == nil || errors.Is(before, ErrUnchecked) { // told once, not at every try
 				n.log.Warn("the public URL does not lead here, as seen from this machine; others will not tell peers of it", "url", check.url, "error", err)
 			}
 			pause = min(2*pause, n.config.Timing.CheckInterval)

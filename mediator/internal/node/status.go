@@ -9,6 +9,7 @@ import (
 	"p2pcdn/mediator/internal/discovery"
 	"p2pcdn/mediator/internal/ice"
 	"p2pcdn/mediator/internal/metrics"
+	"p2pcdn/mediator/internal/neighbours"
 	"p2pcdn/mediator/internal/relay"
 	"p2pcdn/mediator/internal/router"
 )
@@ -91,7 +92,7 @@ func (n *Node) Report() Report {
 		},
 		Mediators: []MediatorReport{},
 	}
-	if err := n.neighbours.Own(); err != nil {
+	if err := n.neighbours.Own(); err != nil && !errors.Is(err, neighbours.ErrUnchecked) {
 		report.PublicURLError = err.Error()
 	}
 	for _, other := range n.neighbours.List() {

@@ -90,6 +90,13 @@ for (const name of e2e.browserNames) {
       assert.notEqual(another.id, id);
     }));
 
+    test("it tells a volunteer that the address leads elsewhere", e2e.scene(async (t) => {
+      const mediator = await e2e.startMediator(t, { flags: ["--listen", "127.0.0.1", "--public-url", near.webSocket] });
+      const home = await openHome(t, mediator);
+      await e2e.until("what is wrong", async () => / The address that it gives as its own does not lead to it, /.test(await text(home, "#live-about")));
+      assert.deepEqual(await illegible(home), []);
+    }));
+
     for (const [scheme, taste] of Object.entries({ light, dark })) {
       test(`it can be read in ${scheme} colours, wide and narrow, and moves only where that is liked`, e2e.scene(async (t) => {
         const home = await openHome(t, near, taste);
