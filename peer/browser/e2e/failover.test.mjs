@@ -23,19 +23,24 @@ describe("fail-over", () => {
   });
   after(() => shared.end());
 
+  /** A mediator that names the next one to its peers, and a visitor's page. */
+  async function startBoth(t, browser) {
+    const next = await e2e.startMediator(t, { named: true });
+    const first = await e2e.startMediator(t, { named: true, bootstrap: [next] });
+    const visitor = await e2e.open(t, browser, site);
+    await e2e.until("the next mediator to be named", async () => {
+      const { mediators = [] } = await visitor.page.evaluate(e2e.ask, first.webSocket);
+      return mediators.includes(next.webSocket);
+    });
+    return { first, next, visitor };
+  }
+
   for (const [signal, from, to] of [
     ["SIGKILL", "chromium", "firefox"],
     ["SIGTERM", "firefox", "chromium"],
   ]) {
     test(`${signal} to the mediator while ${from} serves ${to}`, e2e.scene(async (t) => {
-      const next = await e2e.startMediator(t, { named: true });
-      const first = await e2e.startMediator(t, { named: true, bootstrap: [next] });
-      const visitor = await e2e.open(t, browsers[to], site);
-      await e2e.until("the next mediator to be named", async () => {
-        const { mediators = [] } = await visitor.page.evaluate(e2e.ask, first.webSocket);
-        return mediators.includes(next.webSocket);
-      });
-
+      const { first, next, visitor } = await startBoth(t, browsers[to]);
       const file = e2e.makeFile(t, "moved.bin", size);
       const seeder = await e2e.open(t, browsers[from], first.page("seeder"));
       const link = new URL(await e2e.seed(seeder, file)).hash.slice(1);
@@ -71,6 +76,27 @@ describe("fail-over", () => {
       assert.equal(e2e.sha256((await e2e.save(later)).bytes), file.sha256);
     }));
   }
+
+  // Its connections stay open, and nobody is told anything: the pages have to find it out.
+  test("pages leave a mediator that says nothing any more", e2e.scene(async (t) => {
+    const { first, next } = await startBoth(t, browsers.chromium);
+    const seeders = [];
+    for (const name of e2e.browserNames) {
+      const file = e2e.makeFile(t, `from_${name}.bin`, 100_000);
+      const seeder = await e2e.open(t, browsers[name], first.page("seeder"));
+      seeders.push({ name, file, seeder, link: new URL(await e2e.seed(seeder, file)).hash.slice(1) });
+    }
+    first.freeze(t);
+    for (const { name, seeder } of seeders) {
+      await e2e.until(`${name} to be at the next mediator`, () => seeder.page.$eval("#mediator", ({ textContent }, line) => textContent === line, `Mediator: ${next.webSocket}`));
+    }
+    for (const [index, { file, link }] of seeders.entries()) {
+      const leecher = await e2e.open(t, browsers[seeders[1 - index].name], next.page("leecher"));
+      await e2e.paste(leecher, link);
+      await e2e.reach(leecher, "complete");
+      assert.equal(e2e.sha256((await e2e.save(leecher)).bytes), file.sha256);
+    }
+  }));
 });
 
 /** Runs in a page: begins to fetch a content, slowly, and keeps what happens. */

@@ -165,6 +165,11 @@ export async function startMediator(t, { bootstrap = [], port, place = here, nam
       running.child.kill(signal);
       await running.exited;
     },
+    /** It says and hears nothing, and its connections stay open, until the end of the stage. */
+    freeze(t) {
+      running.child.kill("SIGSTOP");
+      t.after(() => running.child.kill("SIGCONT"));
+    },
   };
 }
 
