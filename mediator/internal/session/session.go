@@ -149,7 +149,7 @@ type Session struct {
 	queued  int                 // their bytes; bounded by MaxQueued
 	writing bool                // a goroutine writes
 	ended   bool                // no more messages are taken, nothing new is started
-	pinger  *time.Timer
+	pinger  *time.Timer // nil before Run
 
 	work sync.WaitGroup // the writer, the ping, the end; added to under mu and before ended
 }
@@ -167,7 +167,9 @@ func (s *Session) Run(attach func(*Session) Peer) {
 	defer s.work.Wait()
 	defer cancel()
 	s.mu.Lock()
-	s.armPing(ctx)
+	if !s.ended { // End may have come first
+		s.armPing(ctx)
+	}
 	s.mu.Unlock()
 	handshake := s.deadline()
 	defer handshake.Stop()
@@ -364,7 +366,9 @@ func (s *Session) finish(reason mediation.ErrorCode, patience time.Duration) {
 		s.transport.Close(reason)
 	})
 	s.ended = true
-	s.pinger.Stop()
+	if s.pinger != nil {
+		s.pinger.Stop()
+	}
 }
 
 // push queues a message and sees to it that someone writes it. mu is held.

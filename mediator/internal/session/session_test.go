@@ -141,6 +141,31 @@ var (
 	getPeers  = mediation.Encode(mediation.GetPeers{FullHash: content.FullHash{1}})
 )
 
+// A mediator may shut down between a connection's upgrade and its service.
+func TestEndBeforeRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, peer := newPipe(), &echo{}
+		session := New(p, Config{Logger: slog.New(slog.DiscardHandler)})
+		session.End(&mediation.Error{Code: mediation.CodeGoingAway, Message: "the mediator shuts down"})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			session.Run(func(*Session) Peer { return peer })
+		}()
+		if got := <-p.out; !strings.Contains(got, "going_away") {
+			t.Errorf("it is told %s", got)
+		}
+		<-done
+		if reason := p.closedFor(); reason == nil || *reason != mediation.CodeGoingAway || peer.detached != 1 {
+			t.Errorf("it was closed for %v, and detached %d times", reason, peer.detached)
+		}
+		time.Sleep(2 * DefaultPingInterval) // of the bubble
+		if p.pings != 0 {
+			t.Errorf("%d pings to a connection that has ended", p.pings)
+		}
+	})
+}
+
 func (r *rig) expect(t *testing.T, part string) {
 	t.Helper()
 	if got := <-r.out; !strings.Contains(got, part) {
