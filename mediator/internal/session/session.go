@@ -149,7 +149,7 @@ type Session struct {
 	queued  int                 // their bytes; bounded by MaxQueued
 	writing bool                // a goroutine writes
 	ended   bool                // no more messages are taken, nothing new is started
-	pinger  *time.Timer // nil before Run
+	pinger  *time.Timer         // nil before Run
 
 	work sync.WaitGroup // the writer, the ping, the end; added to under mu and before ended
 }
