@@ -99,9 +99,14 @@ func startBehind(t *testing.T, command []string, name string, args ...string) *p
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, name: name + " " + strings.Join(args, " "), done: make(chan struct{}), more: make(chan struct{}, 1)}
-	whole := slices.Concat(command, []string{filepath.Join(folder, name)}, args)
-	p.cmd = exec.Command(whole[0], whole[1:]...)
+	return startCommand(t, name+" "+strings.Join(args, " "), slices.Concat(command, []string{filepath.Join(folder, name)}, args))
+}
+
+// startCommand is start for any command, with a name for people.
+func startCommand(t *testing.T, name string, command []string) *process {
+	t.Helper()
+	p := &process{t: t, name: name, done: make(chan struct{}), more: make(chan struct{}, 1)}
+	p.cmd = exec.Command(command[0], command[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	p.cmd.Env = append(os.Environ(), "NO_COLOR=1")
 	if err := p.cmd.Start(); err != nil {

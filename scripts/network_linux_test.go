@@ -1,13 +1,17 @@
 package scripts
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Some tests run programs on machines of their own, which are network namespaces around a
@@ -90,8 +94,15 @@ type machine struct {
 // no others of those that are for tests.
 func newMachine(t *testing.T, n int) machine {
 	t.Helper()
-	m := machine{fmt.Sprint("machine", n), fmt.Sprintf("10.9.%d.2", n)}
-	router, link := fmt.Sprintf("10.9.%d.1", n), fmt.Sprint("link", n)
+	return newMachineIn(t, n, fmt.Sprintf("10.9.%d", n))
+}
+
+// newMachineIn makes the nth machine, in a network of its own whose addresses begin so: its own is .2, and that
+// of the router, whose interface there is called link and the number, .1.
+func newMachineIn(t *testing.T, n int, network string) machine {
+	t.Helper()
+	m := machine{fmt.Sprint("machine", n), network + ".2"}
+	router, link := network+".1", fmt.Sprint("link", n)
 	ip(t, "netns add "+m.name)
 	ip(t, "link add "+link+" type veth peer name eth0 netns "+m.name)
 	ip(t, "address add "+router+"/24 dev "+link)
@@ -119,4 +130,39 @@ func (m machine) blackhole(t *testing.T, change string) {
 	t.Helper()
 	ip(t, "rule "+change+" from "+m.address+" blackhole")
 	ip(t, "rule "+change+" to "+m.address+" blackhole")
+}
+
+// await looks again and again: there is no event across processes.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for !holds() {
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			t.Fatalf("it never came to be that %s", what)
+		}
+	}
+}
+
+// readJSON reads what is at the URL.
+func readJSON(t *testing.T, url string, into any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
+		t.Fatalf("%s: %v", url, err)
+	}
 }

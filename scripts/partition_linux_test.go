@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"maps"
 	mathrand "math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -107,7 +105,7 @@ func newTown(t *testing.T) *town {
 		awaitHealth(t, w.page(i, "healthz"))
 	}
 	for i := range places {
-		w.await(fmt.Sprintf("mediator %d names all others", i), func() bool {
+		await(w.t, fmt.Sprintf("mediator %d names all others", i), func() bool {
 			a := w.connect(i)
 			defer a.leaves()
 			return len(a.named) == places-1
@@ -122,22 +120,6 @@ func (w *town) url(mediator int) string {
 
 func (w *town) page(mediator int, name string) string {
 	return "http://" + w.halls[mediator].address + ":8080/" + name
-}
-
-// await looks again and again: there is no event across processes.
-func (w *town) await(what string, holds func() bool) {
-	w.t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for !holds() {
-		select {
-		case <-ticker.C:
-		case <-deadline.C:
-			w.t.Fatalf("it never came to be that %s", what)
-		}
-	}
 }
 
 // knows are the options of a peer that is given these mediators.
@@ -193,28 +175,10 @@ func (w *town) peers(mediators ...int) (sum int) {
 	w.t.Helper()
 	for _, i := range mediators {
 		var status struct{ Peers int }
-		w.read(w.page(i, "status.json"), &status)
+		readJSON(w.t, w.page(i, "status.json"), &status)
 		sum += status.Peers
 	}
 	return sum
-}
-
-func (w *town) read(url string, into any) {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
-		w.t.Fatalf("%s: %v", url, err)
-	}
 }
 
 // asker is a peer that asks, and has nothing.
@@ -389,7 +353,7 @@ func TestMediatorsAreKilledAndCutOff(t *testing.T) {
 	const everybody = 2 * places * pairs
 	for _, count := range []int{everybody * 8 / 10, everybody} { // those that were cut off are the last
 		what := fmt.Sprintf("%d of %d peers are connected", count, everybody)
-		w.await(what, func() bool { return w.peers(alive...) >= count })
+		await(w.t, what, func() bool { return w.peers(alive...) >= count })
 		tell(what)
 	}
 	if took := time.Since(began); took > connectedAgain {
@@ -408,7 +372,7 @@ func TestMediatorsAreKilledAndCutOff(t *testing.T) {
 	tell("newcomers have every file")
 
 	w.halls[cutOff].heal(t)
-	w.await("the mediator that was cut off knows that its peers have left", func() bool { return w.peers(cutOff) == 0 })
+	await(w.t, "the mediator that was cut off knows that its peers have left", func() bool { return w.peers(cutOff) == 0 })
 	tell("the one that was cut off knows that its peers have left")
 	for _, place := range []int{cutOff, alive[1]} {
 		f := w.newFile()

@@ -15,8 +15,8 @@ Runs the parts that are named, or all of them, in this order:
   browser   real Chromium and Firefox through real mediators; as root also in a
             network that drops UDP
 
-Needs Go and Node. On Debian it installs what else it needs: the browsers, ip and
-nft with apt, and the development tools of peer/browser with npm. Each step's output is
+Needs Go and Node. On Debian it installs what else it needs: the browsers, ip, nft
+and miniupnpd with apt, and the development tools of peer/browser with npm. Each step's output is
 kept quiet, and shown in full where the step fails; then the run stops.
 What was skipped is named at the end, each with its reason. The last line is
 "N passed, N failed": tests where a step has them, else steps.
@@ -155,7 +155,7 @@ part_go() {
     skip "shellcheck: it is not installed"
   fi
   compiled
-  if ! has_all ip nft; then step "install ip and nft (apt)" as_one install iproute2 nftables; fi
+  if ! has_all ip nft miniupnpd; then step "install ip, nft, miniupnpd (apt)" as_one install iproute2 nftables miniupnpd-nftables; fi
   # Many of them wait more than they compute, so more packages at a time than there are processors.
   step "go test -race" go_tests go test -race -v -p 4 ./...
 }

@@ -175,7 +175,6 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A stream that ends within a message is told from one that ends between messages.
 func TestWholeSaysWhatNeedNotBeWaitedFor(t *testing.T) {
 	text := mediation.Encode(mediation.GetPeers{FullHash: hash})
 	framed := frame(text)
@@ -194,6 +193,7 @@ func TestWholeSaysWhatNeedNotBeWaitedFor(t *testing.T) {
 	}
 }
 
+// A stream that ends within a message is told from one that ends between messages.
 func TestStreamCutOff(t *testing.T) {
 	whole := frame(mediation.Encode(mediation.Announce{FullHash: hash}))
 	for end := 1; end < len(whole); end++ {

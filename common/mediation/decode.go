@@ -23,11 +23,13 @@ func Decode(text []byte) (Message, error) {
 	in := object{fields: fields}
 	message := in.message()
 	if in.err != nil {
+		failure := *in.err // a copy: with in.err itself all of in would leave the stack
 		if in.hashed {
-			in.err = in.err.About(in.hash)
+			hash := in.hash
+			failure.FullHash = &hash
 		}
-		in.err.PeerID, in.err.SenderID = in.peer, in.sender
-		return nil, in.err
+		failure.PeerID, failure.SenderID = in.peer, in.sender
+		return nil, &failure
 	}
 	return message, nil
 }
@@ -134,7 +136,7 @@ func (o *object) raw(name string, need need) (raw json.RawMessage, there bool) {
 
 func wrongType(name string) *Error { return bad("%s is of the wrong type", name) }
 
-// anyText reads a text of any length, to be used before the message is.
+// anyText reads a text of any length. It may be a part of the message's text: what is kept of it is copied.
 func (o *object) anyText(name string, need need) (text []byte, there bool) {
 	raw, there := o.raw(name, need)
 	if !there {
@@ -147,6 +149,7 @@ func (o *object) anyText(name string, need need) (text []byte, there bool) {
 	return text, ok
 }
 
+// bytes is anyText of at most limit bytes.
 func (o *object) bytes(name string, need need, limit int) []byte {
 	text, _ := o.anyText(name, need)
 	if len(text) > limit {

@@ -2,6 +2,7 @@ package mediation
 
 import (
 	"encoding/json"
+	"strings"
 
 	"p2pcdn/common/strict"
 )
@@ -18,9 +19,8 @@ func NewSignalData(text string) SignalData {
 	if text == "" {
 		return SignalData{}
 	}
-	raw := strict.AppendText(make([]byte, 0, len(text)+len(text)/8+2), text)
-	length, _ := strict.Shortest(raw)
-	return SignalData{string(raw), length}
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	return SignalData{string(strict.AppendText(make([]byte, 0, len(text)+len(text)/8+2), text)), len(text)}
 }
 
 // quoted reads a raw value as signal data.

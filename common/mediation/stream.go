@@ -8,18 +8,20 @@ import (
 	"sync"
 )
 
-// buffers are those of messages between mediators that are being written or read, mostly: a
-// message that is longer has one of its own.
-var buffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+// buffer holds most messages, with their length. One that is longer has a slice of its own.
+type buffer [4 << 10]byte
+
+// buffers are those of messages between mediators that are being written or read.
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
 // lengthSize is the size of the length before a message between mediators, in bytes.
 const lengthSize = 4
 
 // WriteTo writes the message to a stream between mediators, in one write.
 func WriteTo(w io.Writer, message Message) error {
-	buffer := buffers.Get().(*[4 << 10]byte)
-	defer buffers.Put(buffer)
-	framed := Append(buffer[:lengthSize], message)
+	room := buffers.Get().(*buffer)
+	defer buffers.Put(room)
+	framed := Append(room[:lengthSize], message)
 	length := len(framed) - lengthSize
 	if length > MaxMessageSize {
 		return tooBig(length)
@@ -36,20 +38,20 @@ func WriteTo(w io.Writer, message Message) error {
 // wrong: unless its code is [CodeMessageTooBig], the next one can be read.
 // Nothing is allocated for a length over MaxMessageSize.
 func ReadFrom(r io.Reader) (Message, error) {
-	buffer := buffers.Get().(*[4 << 10]byte)
-	defer buffers.Put(buffer)
-	if _, err := io.ReadFull(r, buffer[:lengthSize]); err != nil {
+	room := buffers.Get().(*buffer)
+	defer buffers.Put(room)
+	if _, err := io.ReadFull(r, room[:lengthSize]); err != nil {
 		if err == io.EOF {
 			return nil, io.EOF
 		}
 		return nil, fmt.Errorf("reading a message's length: %w", err)
 	}
-	length := binary.BigEndian.Uint32(buffer[:])
+	length := binary.BigEndian.Uint32(room[:])
 	if length > MaxMessageSize {
 		return nil, tooBig(int(length))
 	}
-	text := buffer[:min(int(length), len(buffer))]
-	if int(length) > len(buffer) {
+	text := room[:min(int(length), len(room))]
+	if int(length) > len(room) {
 		text = make([]byte, length)
 	}
 	if _, err := io.ReadFull(r, text); err != nil {

@@ -34,8 +34,8 @@ const (
 
 // Text reads a raw value as a string.
 func Text(raw json.RawMessage) (text string, ok bool) {
-	bytes, ok := Bytes(raw)
-	return string(bytes), ok
+	utf8, ok := Bytes(raw)
+	return string(utf8), ok
 }
 
 // Bytes reads a raw value as a string, of which it returns the UTF-8: a part of raw, where nothing is escaped.

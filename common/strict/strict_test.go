@@ -93,7 +93,7 @@ func TestEveryByteOfAStringCounts(t *testing.T) {
 
 func TestHex(t *testing.T) {
 	for digits, want := range map[string]bool{
-		"00ff": true, "19af": true, "": false, "00f": false, "00fff": false, "00fF": false, "00fg": false, "g0ff": false, "00f/": false, "00f:": false, "00f`": false, "00f@": false, " 0ff": false, "00\xffff": false,
+		"00ff": true, "19af": true, "": false, "00f": false, "00fff": false, "00fF": false, "00fg": false, "g0ff": false, "00f/": false, "00f:": false, "00f`": false, "00f@": false, " 0ff": false, "00\xfff": false, "00f\xff": false, "\x80\x80\xff\xfe": false,
 	} {
 		var text, slice [2]byte
 		if ok := strict.Hex(text[:], digits); ok != want {

@@ -69,7 +69,7 @@ function show(report: Report): void {
 function about({ id, version, uptime, reach, astray }: Report): string {
   const sentences = [`Mediator ${id}${version === "" ? "" : `, version ${version}`}, running for ${format.uptime(uptime)}.`];
   if (reach !== null) sentences.push(reached[reach]);
-  if (astray) sentences.push("The address that it gives as its own does not lead to it, so others send nobody there; its log says why.");
+  if (astray) sentences.push("Seen from its own machine, the address that it gives does not lead to it. Others that see the same send nobody there; its log says why.");
   return sentences.join(" ");
 }
 

@@ -45,7 +45,7 @@ export interface Report {
   readonly known: number;
   /** How other mediators reach it; null where that is not known. */
   readonly reach: Reach | null;
-  /** What it calls its own address does not lead to it, as far as it can see. */
+  /** What it calls its own address does not lead to it, as seen from its machine. */
   readonly astray: boolean;
   /** Bytes that it passed on between peers that cannot connect directly, since it started; null where it does not do that. */
   readonly relayed: number | null;

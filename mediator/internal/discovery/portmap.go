@@ -7,10 +7,10 @@ import (
 	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 )
 
-// unmapTimeout bounds how long the end of the host waits for the router to take
-// a port mapping back. A router answers within milliseconds, or it is gone and
-// libp2p waits ten seconds for it, but a mediator stops within five. What is left
-// ends by itself: a mapping is for a minute, and is renewed as long as the host lives.
+// unmapTimeout bounds how long the end of the host waits for libp2p to leave the
+// router alone: it gives one that is gone ten seconds, but a mediator stops within five. Mappings
+// end by themselves: each is for a minute, and is renewed as long as the host lives. (libp2p
+// cannot be relied on to take them back.)
 const unmapTimeout = 500 * time.Millisecond
 
 // portMapper is libp2p's mapper of ports (UPnP and NAT-PMP), which ends in time.

@@ -99,25 +99,25 @@ func (r *records) put(hash content.FullHash, provider peer.ID, at time.Time) err
 }
 
 func indexOf(list []record, provider peer.ID) int {
-	return slices.IndexFunc(list, func(r record) bool { return r.provider == provider })
+	return slices.IndexFunc(list, func(held record) bool { return held.provider == provider })
 }
 
 func (r *records) remove(hash content.FullHash, provider peer.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.removeWhere(hash, func(record record) bool { return record.provider == provider })
+	r.removeWhere(hash, func(held record) bool { return held.provider == provider })
 }
 
 // removeWhere removes the records of a content for which it holds. mu is held.
 func (r *records) removeWhere(hash content.FullHash, holds func(record) bool) {
-	list := slices.DeleteFunc(r.byHash[hash], func(record record) bool {
-		if !holds(record) {
+	list := slices.DeleteFunc(r.byHash[hash], func(one record) bool {
+		if !holds(one) {
 			return false
 		}
-		if record.provider != r.self {
+		if one.provider != r.self {
 			r.total--
-			if r.held[record.provider]--; r.held[record.provider] == 0 {
-				delete(r.held, record.provider)
+			if r.held[one.provider]--; r.held[one.provider] == 0 {
+				delete(r.held, one.provider)
 			}
 		}
 		return true
@@ -134,7 +134,7 @@ func (r *records) collect(before time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for hash := range r.byHash {
-		r.removeWhere(hash, func(record record) bool { return record.at < before.UnixNano() && record.provider != r.self })
+		r.removeWhere(hash, func(held record) bool { return held.at < before.UnixNano() && held.provider != r.self })
 	}
 }
 

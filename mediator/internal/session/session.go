@@ -144,14 +144,20 @@ type Session struct {
 	transport Transport
 	flushed   chan struct{} // closed when, after the end, nothing is left to be written
 
-	mu      sync.Mutex          // guards everything below
-	queue   []mediation.Message // that wait to be written; not changed any more by whoever sent them
-	queued  int                 // their bytes; bounded by MaxQueued
-	writing bool                // a goroutine writes
-	ended   bool                // no more messages are taken, nothing new is started
-	pinger  *time.Timer         // nil before Run
+	mu      sync.Mutex // guards everything below
+	queue   []waiting
+	queued  int         // the room of what waits and what is being written, in bytes; bounded by MaxQueued
+	writing bool        // a goroutine writes
+	ended   bool        // no more messages are taken, nothing new is started
+	pinger  *time.Timer // nil before Run
 
 	work sync.WaitGroup // the writer, the ping, the end; added to under mu and before ended
+}
+
+// waiting is a message that waits to be written. Nobody changes it any more.
+type waiting struct {
+	message mediation.Message
+	room    int // of it, in bytes
 }
 
 // New returns a session over an open connection. Run must be called.
@@ -288,53 +294,54 @@ func (s *Session) armPing(ctx context.Context) {
 // Send queues a message, which must not be changed any more, and never blocks. A peer whose queue
 // is full is cut off with slow_reader; after the end, messages are dropped.
 func (s *Session) Send(message mediation.Message) {
-	s.count(message)
+	w := s.prepare(message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
-	case s.MaxQueued > 0 && s.queued+mediation.Room(message) > s.MaxQueued:
+	case s.MaxQueued > 0 && s.queued+w.room > s.MaxQueued:
 		s.Logger.Info("a peer does not read what it asked for, and is cut off", "bytes_waiting", s.queued)
 		s.Observer.Refused(mediation.CodeSlowReader)
 		s.queue = nil
 		s.finish(mediation.CodeSlowReader, 0)
 	default:
-		s.push(message)
+		s.push(w)
 	}
 }
 
-// count counts a message that refuses something.
-func (s *Session) count(message mediation.Message) {
+// prepare counts a message that refuses something.
+func (s *Session) prepare(message mediation.Message) waiting {
 	if refusal, is := message.(*mediation.Error); is {
 		s.Observer.Refused(refusal.Code)
 	}
+	return waiting{message, mediation.Room(message)}
 }
 
 // Offer queues a message unless half of the queue is in use already, never
 // blocks, and reports whether it did (or the session has ended, so that nobody is
 // there to care): what strangers want to tell a peer must not have it cut off.
 func (s *Session) Offer(message mediation.Message) (taken bool) {
-	s.count(message)
+	w := s.prepare(message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
 		return true
-	case s.MaxQueued > 0 && s.queued+mediation.Room(message) > s.MaxQueued/2:
+	case s.MaxQueued > 0 && s.queued+w.room > s.MaxQueued/2:
 		return false
 	}
-	s.push(message)
+	s.push(w)
 	return true
 }
 
 // End ends the session, if it has not ended: the peer is told the reason, behind
 // what is queued already. It returns at once; Run returns when it is done.
 func (s *Session) End(reason *mediation.Error) {
-	s.count(reason)
+	w := s.prepare(reason)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ended {
-		s.push(reason)
+		s.push(w)
 		s.finish(reason.Code, flushTime)
 	}
 }
@@ -372,9 +379,9 @@ func (s *Session) finish(reason mediation.ErrorCode, patience time.Duration) {
 }
 
 // push queues a message and sees to it that someone writes it. mu is held.
-func (s *Session) push(message mediation.Message) {
-	s.queue = append(s.queue, message)
-	s.queued += mediation.Room(message)
+func (s *Session) push(w waiting) {
+	s.queue = append(s.queue, w)
+	s.queued += w.room
 	s.startWriter()
 }
 
@@ -397,13 +404,13 @@ func (s *Session) write() {
 	text := texts.Get().(*[usualText]byte)
 	defer texts.Put(text)
 	for {
-		message, more := s.next()
+		w, more := s.next()
 		if !more {
 			return
 		}
-		err := s.transport.Write(mediation.Append(text[:0], message), s.WriteTimeout)
+		err := s.transport.Write(mediation.Append(text[:0], w.message), s.WriteTimeout)
 		s.mu.Lock()
-		s.queued -= mediation.Room(message)
+		s.queued -= w.room
 		s.mu.Unlock()
 		if err != nil {
 			s.abort("")
@@ -414,7 +421,7 @@ func (s *Session) write() {
 	}
 }
 
-func (s *Session) next() (message mediation.Message, more bool) {
+func (s *Session) next() (w waiting, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
@@ -424,9 +431,9 @@ func (s *Session) next() (message mediation.Message, more bool) {
 		} else {
 			s.writing = false
 		}
-		return nil, false
+		return waiting{}, false
 	}
-	message, s.queue[0] = s.queue[0], nil
+	w, s.queue[0] = s.queue[0], waiting{}
 	s.queue = s.queue[1:]
-	return message, true
+	return w, true
 }

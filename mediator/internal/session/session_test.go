@@ -293,7 +293,7 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, Config{MaxQueued: 1000})
 		r.in <- handshake
-		for range 20 { // about 100 bytes each, and nobody reads
+		for range 20 { // each counts for more than 100 bytes, and nobody reads
 			select {
 			case r.in <- getPeers:
 			case <-r.done:
@@ -309,7 +309,7 @@ func TestStrangersCannotHaveAPeerCutOff(t *testing.T) {
 		r.in <- handshake
 		r.expect(t, "established")
 		refused := 0
-		for range 100 { // about 150 bytes each, and nobody reads
+		for range 100 { // each counts for more than 100 bytes, and nobody reads
 			if !r.session.Offer(mediation.Signal{SignalData: mediation.NewSignalData("x")}) {
 				refused++
 			}

@@ -166,9 +166,9 @@ export async function startMediator(t, { bootstrap = [], port, place = here, nam
       await running.exited;
     },
     /** It says and hears nothing, and its connections stay open, until the end of the stage. */
-    freeze(t) {
+    freeze(stage) {
       running.child.kill("SIGSTOP");
-      t.after(() => running.child.kill("SIGCONT"));
+      stage.after(() => running.child.kill("SIGCONT"));
     },
   };
 }

@@ -93,7 +93,7 @@ for (const name of e2e.browserNames) {
     test("it tells a volunteer that the address leads elsewhere", e2e.scene(async (t) => {
       const mediator = await e2e.startMediator(t, { flags: ["--listen", "127.0.0.1", "--public-url", near.webSocket] });
       const home = await openHome(t, mediator);
-      await e2e.until("what is wrong", async () => / The address that it gives as its own does not lead to it, /.test(await text(home, "#live-about")));
+      await e2e.until("what is wrong", async () => / Seen from its own machine, the address that it gives does not lead to it\. /.test(await text(home, "#live-about")));
       assert.deepEqual(await illegible(home), []);
     }));
 
