@@ -19,8 +19,8 @@ import (
 var version string
 
 // heapGrowth is by how much the heap may grow before garbage is collected, in percent. Most of a mediator's memory
-// are peers that do nothing: Go's 100 would take a kilobyte more for each of them, and save a twentieth of the
-// processor's time at the most. The environment's GOGC goes before.
+// are peers that do nothing: Go's 100 would take a kilobyte more for each of them, and save about a twentieth
+// of the processor's time. The environment's GOGC goes before.
 const heapGrowth = 75
 
 func main() {
