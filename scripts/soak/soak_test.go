@@ -25,10 +25,15 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// folder holds the mediator of this repository, which is built once.
-var folder, _ = os.MkdirTemp("", "p2pcdn-soak-test-")
+// folder holds the mediator of this repository, which program builds once; "" before.
+var folder string
 
-var program = sync.OnceValues(func() (string, error) { return build(context.Background(), folder) })
+var program = sync.OnceValues(func() (path string, err error) {
+	if folder, err = os.MkdirTemp("", "p2pcdn-soak-test-"); err != nil {
+		return "", err
+	}
+	return build(context.Background(), folder)
+})
 
 // patience bounds what is waited for; nothing here takes a tenth of it.
 const patience = 2 * time.Minute

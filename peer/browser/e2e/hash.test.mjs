@@ -28,10 +28,12 @@ function fullHash(bytes) {
 describe("hashing", () => {
   const shared = new e2e.Stage();
   const page = (head = "") => `<!doctype html><title>hashing</title><link rel="icon" href="data:,">${head}<input type="file" id="file">`;
+  const browsers = {};
   let script, site;
 
   before(async () => {
     script = bundleContent();
+    for (const name of e2e.browserNames) browsers[name] = await e2e.startBrowser(shared, name);
     site = await e2e.startWebServer(shared, "preview", {
       "/": page(),
       "/strict": page(`<meta http-equiv="Content-Security-Policy" content="worker-src 'self'">`),
@@ -94,7 +96,7 @@ describe("hashing", () => {
 
   for (const name of e2e.browserNames) {
     test(`a file in ${name}`, e2e.scene(async (t) => {
-      const { page } = await e2e.open(t, await e2e.startBrowser(t, name), `${site}/`);
+      const { page } = await e2e.open(t, browsers[name], `${site}/`);
       const file = await choose(t, page);
       let hashing = true;
       const hashed = page.evaluate(hash, false).finally(() => (hashing = false));
@@ -110,7 +112,7 @@ describe("hashing", () => {
     }));
 
     test(`a file in workers of ${name}, until it gets shorter`, e2e.scene(async (t) => {
-      const { page } = await e2e.open(t, await e2e.startBrowser(t, name), `${site}/`);
+      const { page } = await e2e.open(t, browsers[name], `${site}/`);
       const file = await choose(t, page);
       const hashed = await page.evaluate(hash, true, true);
       check(hashed, file);
@@ -123,7 +125,7 @@ describe("hashing", () => {
     }));
 
     test(`a file in ${name} where a policy forbids workers`, e2e.scene(async (t) => {
-      const { browser } = await e2e.startBrowser(t, name);
+      const { browser } = browsers[name];
       const page = await browser.newPage(); // which tells the console of its policy
       await page.goto(`${site}/strict`);
       const file = await choose(t, page);

@@ -18,10 +18,6 @@ const total = (pieces - 1) * pieceLength + lastLength;
 const content = [total, pieceLength];
 const all = Array.from({ length: pieces }, (_, piece) => piece);
 
-/** A content larger than the memory of small devices; its hash, once it is known. */
-const large = 1024 * mib;
-let largeSha256;
-
 /** The hash of the whole content, or of a larger one. */
 function sha256Of(seed, length = total) {
   const hash = createHash("sha256");
@@ -129,7 +125,9 @@ for (const name of e2e.browserNames) {
       assert.deepEqual(left, [1, 0]);
     }));
 
-    test("a content of 1 GiB: what went in block by block comes out, and is never in memory", e2e.scene(async (t) => {
+    // In Chromium, which tells what it holds, twice what it may hold. (1 GiB, by way of the network, is a row of scripts/bench.)
+    const large = (name === "chromium" ? 512 : 128) * mib;
+    test("a large content: what went in block by block comes out, and is never in memory", e2e.scene(async (t) => {
       const { page } = await e2e.open(t, browser, `${site}/`);
       const hasher = await startHasher(t);
       const held = name === "chromium" ? await e2e.memoryOf(page) : async () => 0;
@@ -152,7 +150,7 @@ for (const name of e2e.browserNames) {
         return [blob.size, await bench.sha256At(hasher, blob)];
       }, hasher);
       await page.evaluate(() => store.close(true));
-      assert.deepEqual(out, [large, (largeSha256 ??= sha256Of(7, large))]);
+      assert.deepEqual(out, [large, sha256Of(7, large)]);
       // 160 MiB were measured, most of it blocks that wait for the garbage collector.
       assert.ok(peak < 256 * mib, `the page held ${peak} bytes`);
       assert.ok(peak > 0 || name !== "chromium", "nobody looked");
