@@ -3,7 +3,7 @@
 
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -27,7 +27,7 @@ try {
     const bundles = tests.map((name) => join(folder, name.replace(/\.ts$/, ".mjs")));
     // The tests read the vectors, which stay where they are.
     const env = { ...process.env, P2PCDN_ROOT: join(here, "../../..") };
-    status = run(process.execPath, ["--enable-source-maps", "--test", ...process.argv.slice(2), ...bundles], { env });
+    status = run(process.execPath, ["--enable-source-maps", "--test", `--test-concurrency=${availableParallelism()}`, ...process.argv.slice(2), ...bundles], { env });
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });
