@@ -120,23 +120,6 @@ func AppendText(out []byte, text string) []byte {
 	return append(append(out, text[plain:]...), '"')
 }
 
-// TextLength is the length of the text as AppendText writes it, in bytes.
-func TextLength(text string) int {
-	if !utf8.ValidString(text) {
-		return len(Encode(text))
-	}
-	length := len(`""`) + len(text)
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case shortEscapes[c] != 0:
-			length++
-		case c < ' ':
-			length += len(`\u0000`) - 1
-		}
-	}
-	return length
-}
-
 // Shortest reports whether a valid raw string is what AppendText writes of its text, and if so
 // how many bytes that text has.
 func Shortest(raw json.RawMessage) (length int, ok bool) {

@@ -309,7 +309,7 @@ func (s *Session) Send(message mediation.Message) {
 	}
 }
 
-// prepare counts a message that refuses something.
+// prepare sees what room a message takes, and counts it where it refuses something.
 func (s *Session) prepare(message mediation.Message) waiting {
 	if refusal, is := message.(*mediation.Error); is {
 		s.Observer.Refused(refusal.Code)
