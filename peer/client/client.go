@@ -12,6 +12,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/signaling"
@@ -223,6 +224,11 @@ func (c *Client) connected(e signaling.Connected) {
 	}
 	for _, share := range c.shares {
 		share.mark(PhaseMediator)
+		share.stamp(timeline.MediatorOpen, e.Opened)
+		share.stamp(timeline.Established, time.Now())
+		if share.wants() {
+			share.stamp(timeline.LookupSent, time.Now())
+		}
 		maps.DeleteFunc(share.known, func(_ ident.PeerID, k *known) bool { return !k.banned })
 		share.order = nil                                           // the line asks anew; who lied lies here, too
 		share.announce.at, share.announce.heard = time.Now(), false // and announces, which this mediator has to confirm

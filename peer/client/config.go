@@ -25,6 +25,10 @@ type Config struct {
 	ICETCP  net.Listener                   // for [Start]: where WebRTC over TCP is accepted; the Client closes it; nil: nowhere
 	Random  *rand.Rand                     // for the swarms; owned by the Client
 
+	// NoTrickle is for [Start]: offers and answers are sent only with all candidates in them, as
+	// [rtc.Config] has it; to measure what trickling saves.
+	NoTrickle bool
+
 	MaxLeech        int           // peers to fetch one content from; 0: 8, enough that one slow peer does not count
 	MaxServe        int           // peers of one content, above which those that come are sent away; 0: 32, so that each gets a fair part of an uplink
 	MaxConnections  int           // in all; 0: 64. Each costs some file descriptors and up to 4 MiB

@@ -12,6 +12,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/swarm"
@@ -102,9 +103,15 @@ func (c *Client) signalled(m mediation.Signal) {
 		if !slices.Contains(l.wanted, share) {
 			l.wanted = append(l.wanted, share)
 		}
+		share.stamp(timeline.OfferReceived, time.Now())
 		share.look()
 	}
 	if l != nil {
+		if signal.Kind == rtc.Answer {
+			for _, share := range l.wanted {
+				share.stamp(timeline.AnswerReceived, time.Now())
+			}
+		}
 		l.conn.Signal(signal)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // Start returns a Client on the real network: with a line to one of the
 // mediators, and with WebRTC. The config's Line and Connect are filled in.
 func Start(mediators []string, config Config) *Client {
-	transport := rtc.New(rtc.Config{Log: config.Log, TCP: config.ICETCP})
+	transport := rtc.New(rtc.Config{Log: config.Log, TCP: config.ICETCP, NoTrickle: config.NoTrickle})
 	config.Line = signaling.Start(signaling.Config{URLs: mediators})
 	config.Connect = func(peering rtc.Peering) Conn { return transport.Connect(peering) }
 	c := New(config)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"p2pcdn/common/ident"
+	"p2pcdn/common/timeline"
 )
 
 const (
@@ -49,6 +50,9 @@ func (k *known) wait(now time.Time) {
 func (s *Share) ask() {
 	s.asked = time.Now()
 	s.client.config.Line.GetPeers(s.info.FullHash)
+	if s.client.lineUp {
+		s.stamp(timeline.LookupSent, s.asked)
+	}
 }
 
 // lost sees to it that peers are asked for soon, if there is nobody left to fetch from.

@@ -9,6 +9,7 @@ import (
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/swarm"
 )
@@ -67,6 +68,7 @@ type Share struct {
 	discard    bool  // what was fetched is not worth keeping
 	acting     bool  // act is at work
 	phases     map[Phase]time.Time
+	stamps     map[timeline.Phase]time.Time
 	links      map[*link]bool          // whose swarm this is
 	served     map[ident.PeerID]bool   // who was sent something; bounded by maxServed
 	servedMore int                     // and how many above that
@@ -109,7 +111,7 @@ func (c *Client) Get(info content.Info, target Target) (*Share, error) {
 func (c *Client) newShare(info content.Info) *Share {
 	return &Share{
 		client: c, info: info, geometry: info.Geometry(), over: make(chan struct{}),
-		phases: make(map[Phase]time.Time), links: make(map[*link]bool),
+		phases: make(map[Phase]time.Time), stamps: make(map[timeline.Phase]time.Time), links: make(map[*link]bool),
 		served: make(map[ident.PeerID]bool), known: make(map[ident.PeerID]*known),
 		again: c.config.AskAgain, endCheck: func() {},
 		readers: make(map[*Reader]bool), waiting: make(map[int]chan struct{}),
@@ -145,6 +147,7 @@ func (s *Share) begin() {
 func (s *Share) mark(phase Phase) {
 	if _, reached := s.phases[phase]; !reached {
 		s.phases[phase] = time.Now()
+		s.stamp(stampOf[phase], s.phases[phase])
 	}
 }
 
@@ -156,6 +159,7 @@ func (s *Share) sayAnnounce() {
 func (s *Share) announced() {
 	if s.announce.said && !s.announce.heard {
 		s.announce.heard = true
+		s.stamp(timeline.Announced, time.Now())
 		s.client.config.Observe(Announced{s})
 	}
 }

@@ -18,6 +18,7 @@ type session struct {
 	conn *Conn
 	pc   *webrtc.PeerConnection
 
+	held      Signal          // without trickling: our description, which waits for the candidates
 	described bool            // our description was sent: candidates may follow
 	local     []*ICECandidate // that wait for our description to be sent; nil entry: the end
 	late      []*ICECandidate // over TCP, and the end, that wait to be needed
@@ -161,13 +162,34 @@ func (s *session) describe(kind Kind, description webrtc.SessionDescription) err
 	}
 	s.mid, _ = sdpValue(description.SDP, "a=mid:")
 	s.fragment, _ = sdpValue(description.SDP, "a=ice-ufrag:")
+	if s.conn.transport.noTrickle {
+		s.held = Signal{Kind: kind, SDP: announceMessageSize(description.SDP)}
+		return nil
+	}
 	s.send(Signal{Kind: kind, SDP: announceMessageSize(description.SDP)})
+	s.told()
+	return nil
+}
+
+// told says that our description was sent: what was gathered follows it.
+func (s *session) told() {
 	s.described = true
 	for _, candidate := range s.local {
 		s.send(Signal{Kind: Candidate, Candidate: candidate})
 	}
 	s.local = nil
-	return nil
+}
+
+// tellWhole sends our description with every candidate that was gathered.
+func (s *session) tellWhole() {
+	whole := s.held
+	for _, candidate := range s.local {
+		whole.SDP += "a=" + candidate.Candidate + "\r\n"
+	}
+	whole.SDP += "a=end-of-candidates\r\n"
+	s.local = nil
+	s.send(whole)
+	s.told()
 }
 
 func (s *session) send(signal Signal) { s.conn.peering.Handler.Signal(signal.String()) }
@@ -185,6 +207,11 @@ func (s *session) gathered(found *webrtc.ICECandidate) {
 	case isTCP && found.TCPType != tcpPassive: // of a connection that we open: nobody could use it
 	case (isTCP || found == nil && len(s.late) > 0) && !s.lateTold:
 		s.late = append(s.late, candidate)
+		if found == nil && s.held.Kind != "" && !s.described {
+			s.tellWhole()
+		}
+	case found == nil && s.held.Kind != "" && !s.described:
+		s.tellWhole()
 	case !s.described:
 		s.local = append(s.local, candidate)
 	default:

@@ -35,6 +35,7 @@ type Config struct {
 	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
 	LostAfter      time.Duration // 0: DefaultLostAfter
 	TCPAfter       time.Duration // after so long of checks our candidates over TCP are told; 0: DefaultTCPAfter
+	NoTrickle      bool          // a description is sent only when all candidates are gathered, with those of UDP in it
 }
 
 // Transport makes connections. Its methods may be called together.
@@ -44,6 +45,7 @@ type Transport struct {
 	log            *slog.Logger
 	connectTimeout time.Duration
 	tcpAfter       time.Duration
+	noTrickle      bool
 }
 
 // New returns a Transport. One with a [Config.TCP] must be closed.
@@ -74,7 +76,7 @@ func New(config Config) *Transport {
 	settings.SetNetworkTypes([]webrtc.NetworkType{
 		webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6,
 	})
-	t := &Transport{log: config.Log, connectTimeout: config.ConnectTimeout, tcpAfter: config.TCPAfter}
+	t := &Transport{log: config.Log, connectTimeout: config.ConnectTimeout, tcpAfter: config.TCPAfter, noTrickle: config.NoTrickle}
 	if config.TCP != nil {
 		t.tcp = newTCPMux(config.TCP, config.Log)
 		settings.SetICETCPMux(t.tcp)

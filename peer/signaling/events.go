@@ -39,6 +39,7 @@ type Event interface{ event() }
 type Connected struct {
 	URL        string
 	PeerID     ident.PeerID
+	Opened     time.Time // when the WebSocket was open
 	ICEServers []mediation.ICEServer
 	Mediators  []string // URLs of others, as the mediator says
 }

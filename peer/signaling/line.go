@@ -25,6 +25,7 @@ func (c *Client) line(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
+	opened := time.Now()
 	conn.SetReadLimit(mediation.MaxMessageSize)
 	lasting, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -34,7 +35,7 @@ func (c *Client) line(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	connected.URL = url
+	connected.URL, connected.Opened = url, opened
 	c.roster.learn(connected.Mediators)
 	c.setOnline(true)      // first, so that whoever hears of the line can use it
 	c.tell(ctx, connected) // and before anything of this line is heard
