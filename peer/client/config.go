@@ -19,6 +19,7 @@ import (
 // rest, zero values mean the defaults.
 type Config struct {
 	Line    Line                           // the Client closes it
+	Guess   []mediation.ICEServer          // used until the first mediator names some
 	Connect func(peering rtc.Peering) Conn // begins a connection
 	Observe func(Event)                    // called one at a time by the engine; must not block nor call the Client
 	Log     *slog.Logger                   // nil: nobody hears it
@@ -79,7 +80,7 @@ func (c Config) withDefaults() Config {
 // block, but for Close, which closes Events.
 type Line interface {
 	Events() <-chan signaling.Event
-	GetPeers(hash content.FullHash)
+	GetPeers(hash content.FullHash, offer signaling.Offering)
 	Found(hash content.FullHash)
 	Announce(hash content.FullHash)
 	Finish(hash content.FullHash)
@@ -89,6 +90,7 @@ type Line interface {
 
 // Conn is a connection to a peer; [rtc.Conn] is one, and says what the methods guarantee.
 type Conn interface {
+	Bind(local, remote ident.PeerID, servers []mediation.ICEServer)
 	Signal(signal rtc.Signal)
 	Send(frame []byte) error
 	Room() bool
