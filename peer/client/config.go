@@ -108,6 +108,9 @@ type Source interface {
 // owned by the Client from Get on. Its methods may be called together; blocks that are
 // written at the same time never overlap, and only what was verified is read.
 type Target interface {
+	// Found reports whether there is something of an earlier attempt; if not there is nothing to check.
+	Found() bool
+
 	// Check returns the pieces that are there already, of an earlier attempt, and right.
 	// info has piece hashes. progress is called with the bytes looked at, and all.
 	Check(ctx context.Context, info content.Info, progress func(done, total int64)) (*wire.Bits, error)

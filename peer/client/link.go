@@ -169,7 +169,7 @@ func (l *link) admit() {
 			l.wanted = append(l.wanted, share)
 		case share.wants():
 			fetched++
-			l.join(share)
+			l.join(share, true)
 		}
 	}
 }
@@ -238,7 +238,7 @@ func (l *link) handshake(f wire.Handshake) {
 			l.send(wire.Goodbye{FullHash: f.FullHash, Reason: wire.ReasonOverloaded})
 			return
 		}
-		l.join(share)
+		l.join(share, false)
 	}
 	if l.shares[share] { // it may be banned
 		l.numbers[f.Number] = share
@@ -251,12 +251,12 @@ func (l *link) deliver(share *Share, frame wire.Frame) {
 	share.act()
 }
 
-// join brings the peer into the share's swarm.
-func (l *link) join(share *Share) {
+// join brings the peer into the share's swarm; likely says that it should have the content.
+func (l *link) join(share *Share, likely bool) {
 	l.shares[share], share.links[l] = true, true
 	l.wanted = slices.DeleteFunc(l.wanted, func(other *Share) bool { return other == share })
 	share.unprepare() // it would be one more
-	share.swarm.Connected(l.id, l.maxFrame, time.Now())
+	share.swarm.Connected(l.id, l.maxFrame, likely, time.Now())
 	share.act()
 }
 

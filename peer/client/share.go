@@ -113,7 +113,7 @@ func (s *Share) begin() {
 		have.Fill()
 	}
 	s.swarm = swarm.New(swarm.Config{
-		Info: s.info, Number: s.number, Have: have, Check: s.target != nil,
+		Info: s.info, Number: s.number, Have: have, Check: s.target != nil && s.target.Found(),
 		Random: s.client.config.Random, Patience: s.client.config.Patience, Allow: s.client.allow,
 	})
 	now := time.Now()
