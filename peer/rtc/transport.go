@@ -116,13 +116,9 @@ func (t *Transport) Close() {
 
 // newPeerConnection makes a peer connection with sockets of its own.
 func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webrtc.PeerConnection, error) {
-	network := t.network
-	if network == nil {
-		own, err := newSockets()
-		if err != nil {
-			return nil, err
-		}
-		network = own
+	network, err := newSockets(t.network)
+	if err != nil {
+		return nil, err
 	}
 	settings := t.settings
 	settings.SetNet(network)
@@ -131,7 +127,16 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webr
 	// connection for which it is nominated never opens.
 	settings.SetIncludeLoopbackCandidate(offline(network.Interfaces()))
 	settings.SetICEBindingRequestHandler(chooseFirst())
-	return webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
+	if err != nil {
+		return nil, err
+	}
+	pc.SCTP().Transport().OnStateChange(func(state webrtc.DTLSTransportState) {
+		if state != webrtc.DTLSTransportStateNew { // it listens
+			network.latch.open()
+		}
+	})
+	return pc, nil
 }
 
 // chooseFirst chooses the pair of addresses that a connection uses first: the first direct one on which a check came
