@@ -90,16 +90,17 @@ type Row struct {
 // JSON they are an object of milliseconds.
 type Stamps map[Phase]time.Duration
 
-// Since returns the stamps of what was reached when, as times of a monotonic clock. It leaves out what was
-// reached before started, and everything where that itself is missing.
-func Since(reached map[Phase]time.Time) Stamps {
+// Since returns the stamps of what was reached when, as times of a monotonic clock, of the phases of the role. It leaves out
+// what was reached before started, and everything where that itself is missing.
+func Since(role Role, reached map[Phase]time.Time) Stamps {
 	started, known := reached[Started]
 	if !known {
 		return nil
 	}
 	stamps := make(Stamps, len(reached))
-	for phase, at := range reached {
-		if since := at.Sub(started).Round(time.Microsecond); since >= 0 && since <= maxStamp {
+	for _, phase := range Of(role) {
+		at, was := reached[phase]
+		if since := at.Sub(started).Round(time.Microsecond); was && since >= 0 && since <= maxStamp {
 			stamps[phase] = since
 		}
 	}

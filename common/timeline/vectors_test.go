@@ -182,15 +182,16 @@ func TestWriteFails(t *testing.T) {
 func TestSince(t *testing.T) {
 	begin := time.Now()
 	after := func(d time.Duration) time.Time { return begin.Add(d) }
-	stamps := timeline.Since(map[timeline.Phase]time.Time{
+	stamps := timeline.Since(timeline.Leecher, map[timeline.Phase]time.Time{
 		timeline.Started: begin, timeline.MediatorOpen: after(1499 * time.Nanosecond), timeline.Complete: after(time.Second),
 		timeline.Established: after(-time.Second), timeline.ChannelOpen: after(1000 * time.Hour),
+		timeline.Announced: after(time.Second),
 	})
 	want := timeline.Stamps{timeline.Started: 0, timeline.MediatorOpen: time.Microsecond, timeline.Complete: time.Second}
 	if !reflect.DeepEqual(stamps, want) {
 		t.Errorf("%v instead of %v", stamps, want)
 	}
-	if stamps := timeline.Since(map[timeline.Phase]time.Time{timeline.Complete: begin}); stamps != nil {
+	if stamps := timeline.Since(timeline.Leecher, map[timeline.Phase]time.Time{timeline.Complete: begin}); stamps != nil {
 		t.Errorf("without a start: %v", stamps)
 	}
 }
