@@ -17,6 +17,7 @@ import (
 	"p2pcdn/common/options"
 	"p2pcdn/common/timeline"
 	"p2pcdn/peer/latency"
+	"p2pcdn/peer/latency/draw"
 	"p2pcdn/peer/latency/report"
 )
 
@@ -69,6 +70,10 @@ func latencyCommand(w world, mediators *mediatorList) *cobra.Command {
 	flags.StringVar(&m.links, "links", "", "only fetch: a leecher for each line of `FILE` (- for standard input), which has a link or several")
 	flags.StringVar(&m.csv, "csv", "", "write a row for each content to `FILE`, as soon as it is there or failed")
 	flags.StringVar(&m.json, "json", "", "write everything to `FILE`: environment, versions, rows and summary")
+	flags.StringVar(&m.svg, "svg", "", "draw the results as SVG into the folder `DIR`")
+	flags.StringVar(&m.png, "png", "", "draw the results as PNG into the folder `DIR`")
+	flags.StringArrayVar(&m.draw, "draw", nil, "measure nothing: print and draw what the CSV `FILE` holds; more files may follow")
+	flags.DurationVar(&m.rtt, "rtt", 0, "the round trip of the network, such as 50ms: medians are said, and lines drawn, in round trips, too")
 	return command
 }
 
@@ -155,7 +160,9 @@ type measuring struct {
 	link          []string
 	links         string
 	csv, json     string
+	svg, png      string
 	draw          []string
+	rtt           time.Duration
 
 	table   *timeline.Writer // nil: no CSV is kept
 	rows    []*timeline.Row  // that were told
@@ -164,13 +171,21 @@ type measuring struct {
 }
 
 func (m *measuring) arguments(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
+	if len(args) > 0 && len(m.draw) == 0 {
 		return wrongUsage("latency takes no arguments, but there is %q", args[0])
 	}
 	return nil
 }
 
 func (m *measuring) run(command *cobra.Command) error {
+	switch {
+	case m.rtt < 0:
+		return wrongUsage("--rtt must not be negative")
+	case len(m.draw) > 0:
+		return m.drawing(command)
+	case m.serve && m.svg+m.png != "":
+		return wrongUsage("--serve measures no introductions: --svg and --png are for those who fetch")
+	}
 	config, err := m.config(command.Context())
 	if err != nil {
 		return err
@@ -355,20 +370,75 @@ func (m *measuring) serving(ctx context.Context, config latency.Config) error {
 	})
 }
 
-// conclude prints the table and keeps the report.
+// conclude prints the table, keeps the report and draws the pictures.
 func (m *measuring) conclude(ctx context.Context, config latency.Config, file io.Writer) error {
 	groups := report.Summarize(m.rows)
-	if err := report.Table(m.w.stdout, groups, 0); err != nil {
+	if m.json != "" {
+		told := report.Report{
+			StartedAt: m.started, Environment: report.ThisEnvironment(), Versions: report.Versions(options.Version(version)),
+			Seed: config.Seed, Arguments: m.w.args, Interrupted: ctx.Err() != nil, Introductions: m.rows, Summary: groups,
+		}
+		if err := told.Write(file); err != nil {
+			return err
+		}
+	}
+	return m.show(groups)
+}
+
+// show prints the table and draws the pictures.
+func (m *measuring) show(groups []*report.Group) error {
+	if err := report.Table(m.w.stdout, groups, m.rtt); err != nil {
 		return fmt.Errorf("printing the table: %w", err)
 	}
-	if m.json == "" {
+	if m.svg+m.png == "" {
 		return nil
 	}
-	told := report.Report{
-		StartedAt: m.started, Environment: report.ThisEnvironment(), Versions: report.Versions(options.Version(version)),
-		Seed: config.Seed, Arguments: m.w.args, Interrupted: ctx.Err() != nil, Introductions: m.rows, Summary: groups,
+	pictures := draw.Pictures(groups, m.rtt)
+	if len(pictures) == 0 {
+		fmt.Fprintln(m.w.stderr, "there is nothing to draw: no leecher's introduction is complete")
+		return nil
 	}
-	return told.Write(file)
+	for format, folder := range map[draw.Format]string{draw.SVG: m.svg, draw.PNG: m.png} {
+		if folder == "" {
+			continue
+		}
+		files, err := draw.Save(pictures, folder, format)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(m.w.stderr, "%s in %s\n", count(len(files), "picture"), folder)
+	}
+	return nil
+}
+
+// drawing is --draw: what earlier runs measured, all together. Of a file with errors, what stands before the first one counts.
+func (m *measuring) drawing(command *cobra.Command) error {
+	for _, flag := range []string{"introductions", "serve", "link", "links", "csv", "json", "seed"} {
+		if command.Flags().Changed(flag) {
+			return wrongUsage("--draw measures nothing, so that --%s has no meaning beside it", flag)
+		}
+	}
+	var rows []*timeline.Row
+	var problems []error
+	for _, name := range m.draw {
+		found, err := readTable(name)
+		if rows = append(rows, found...); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w; %s before that count", name, err, count(len(found), "row")))
+		}
+	}
+	if err := m.show(report.Summarize(rows)); err != nil {
+		return err
+	}
+	return errors.Join(problems...)
+}
+
+func readTable(name string) ([]*timeline.Row, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return timeline.ReadAll(file)
 }
 
 // contentSize is the value of --size.

@@ -3,8 +3,9 @@
 //
 // # Percentiles
 //
-// A percentile of a sample is interpolated linearly between its order statistics, as R and NumPy do by default (type 7 of
-// Hyndman and Fan, "Sample Quantiles in Statistical Packages", The American Statistician 50(4), 1996).
+// A percentile of a sample is the order statistic at which the share of values that are not above it reaches p, or the middle between
+// that one and the next where it is p exactly: type 2 of Hyndman and Fan ("Sample Quantiles in Statistical Packages", The American
+// Statistician 50(4), 1996), "averaged_inverted_cdf" in NumPy. It is the usual median, and always within its interval.
 //
 // Its interval holds the percentile of the whole with at least 95 % confidence, whatever the distribution: its ends are two
 // order statistics. Of n values, the number of those below the p-quantile is binomial (n, p); the lower end is

@@ -78,6 +78,12 @@ func Versions(program string) map[string]string {
 // Write writes the report.
 func (r *Report) Write(out io.Writer) error {
 	r.Schema = Schema
+	if r.Introductions == nil { // an empty list, and no null
+		r.Introductions = []*timeline.Row{}
+	}
+	if r.Summary == nil {
+		r.Summary = []*Group{}
+	}
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)

@@ -34,7 +34,7 @@ func times(values []float64) *Times {
 
 // quantile returns the p-quantile of sorted values.
 func quantile(sorted []float64, p float64) Quantile {
-	q := Quantile{Value: Interpolate(sorted, p)}
+	q := Quantile{Value: Percentile(sorted, p)}
 	low, high := ranks(len(sorted), p)
 	if low > 0 {
 		q.Low = &sorted[low-1]
@@ -45,14 +45,15 @@ func quantile(sorted []float64, p float64) Quantile {
 	return q
 }
 
-// Interpolate returns the p-quantile of sorted values, of which there is one at least.
-func Interpolate(sorted []float64, p float64) float64 {
-	at := p * float64(len(sorted)-1)
-	below := int(at)
-	if below+1 >= len(sorted) {
-		return sorted[len(sorted)-1]
+// Percentile returns the p-quantile of sorted values, of which there is one at least.
+func Percentile(sorted []float64, p float64) float64 {
+	const fuzz = 1e-9 // n·p is an integer, but for how p is kept
+	at := p * float64(len(sorted))
+	above := max(1, int(math.Ceil(at-fuzz)))
+	if math.Abs(at-math.Round(at)) < fuzz && above < len(sorted) {
+		return (sorted[above-1] + sorted[above]) / 2
 	}
-	return sorted[below] + (at-float64(below))*(sorted[below+1]-sorted[below])
+	return sorted[above-1]
 }
 
 // ranks returns which order statistics of n values, from 1, are the ends of the p-quantile's interval; 0: none is.

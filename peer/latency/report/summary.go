@@ -41,7 +41,7 @@ type Group struct {
 	Errors   map[string]int `json:"errors"`
 	Phases   []Phase        `json:"phases"`
 
-	Rows []*timeline.Row `json:"-"` // those that are complete
+	Rows []*timeline.Row `json:"-"` // all of them
 }
 
 // Summarize returns the groups: leechers before seeders, and else in the order in which they begin.
@@ -54,10 +54,10 @@ func Summarize(rows []*timeline.Row) []*Group {
 			g = &Group{Key: keyOf(row), Errors: make(map[string]int)}
 			byKey[g.Key], groups = g, append(groups, g)
 		}
+		g.Rows = append(g.Rows, row)
 		switch row.Outcome {
 		case timeline.Done:
 			g.Complete++
-			g.Rows = append(g.Rows, row)
 		case timeline.Skipped:
 			g.Skipped++
 		default:
@@ -68,10 +68,20 @@ func Summarize(rows []*timeline.Row) []*Group {
 		}
 	}
 	for _, g := range groups {
-		g.Phases = phases(g.Rows)
+		g.Phases = phases(g.Done())
 	}
 	slices.SortStableFunc(groups, func(a, b *Group) int { return cmp.Compare(a.Role, b.Role) }) // leecher, seeder
 	return groups
+}
+
+// Done returns the rows that are complete.
+func (g *Group) Done() (done []*timeline.Row) {
+	for _, row := range g.Rows {
+		if row.Outcome == timeline.Done {
+			done = append(done, row)
+		}
+	}
+	return done
 }
 
 // phases returns the times of every phase that a row reached.
@@ -82,14 +92,14 @@ func phases(rows []*timeline.Row) (all []Phase) {
 		before, waited := time.Duration(0), false
 		for _, phase := range Order(row.Stamps) {
 			at := row.Stamps[phase]
-			waited = waited || phase == timeline.OfferReceived
+			waited = waited || row.Role == timeline.Seeder && phase == timeline.OfferReceived
 			if !waited {
 				started.add(phase, at)
 			}
 			if !waited && there && at >= opened {
 				open.add(phase, at-opened)
 			}
-			if phase != timeline.OfferReceived {
+			if row.Role != timeline.Seeder || phase != timeline.OfferReceived {
 				step.add(phase, at-before)
 			}
 			before = at

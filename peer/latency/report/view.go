@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"p2pcdn/common/timeline"
 )
@@ -15,6 +16,9 @@ const (
 
 	// barWidth is how many of them the bar has.
 	barWidth = 60
+
+	// maxBars bounds the bars: the first content of a pair, and the next one over the same connection.
+	maxBars = 2
 )
 
 // shades tell the steps of a bar apart, without colours; each stands before its step's name, too.
@@ -27,7 +31,7 @@ type View struct {
 	terminal bool
 	title    string
 	lines    int                          // that stand on the terminal, to be drawn over
-	last     *timeline.Row                // that ended
+	last     []*timeline.Row              // of the introduction that ended last, as many as there is room for
 	at       int                          // the introduction that was begun last
 	medians  map[timeline.Phase][]float64 // since started, sorted, of what is complete
 }
@@ -49,11 +53,14 @@ func (v *View) Began(index, complete, failed, all int) {
 
 // Ended says how an introduction ended: with these rows of its leecher, one for each content.
 func (v *View) Ended(rows []*timeline.Row, complete, failed, all int) {
+	v.last = v.last[:0]
 	for _, row := range rows {
 		if row.Outcome == timeline.Skipped {
 			continue // the row before says why
 		}
-		v.last = row
+		if len(v.last) < maxBars {
+			v.last = append(v.last, row)
+		}
 		v.note(row)
 		if !v.terminal {
 			which := ""
@@ -106,16 +113,18 @@ func (v *View) draw(complete, failed, all int) {
 	if complete+failed == all {
 		lines[1] = fmt.Sprintf("%d of %d complete, %d failed", complete, all, failed)
 	}
-	if v.last != nil {
-		lines = append(lines, v.bar()...)
+	for _, row := range v.last {
+		lines = append(lines, v.bar(row)...)
 	}
 	if len(v.medians) > 0 {
 		lines = append(lines, "medians so far, in ms:")
+		medians := make(timeline.Stamps)
+		for phase, sorted := range v.medians {
+			medians[phase] = time.Duration(Percentile(sorted, 0.5) * float64(time.Millisecond))
+		}
 		var parts []string
-		for _, phase := range timeline.Phases {
-			if sorted := v.medians[phase]; len(sorted) > 0 && phase != timeline.Started {
-				parts = append(parts, fmt.Sprintf("%s %.1f", phase, Interpolate(sorted, 0.5)))
-			}
+		for _, phase := range Order(medians)[1:] {
+			parts = append(parts, fmt.Sprintf("%s %.1f", phase, Milliseconds(medians[phase])))
 		}
 		lines = append(lines, wrap(parts, "  ")...)
 	}
@@ -134,12 +143,16 @@ func (v *View) erase() {
 	}
 }
 
-// End takes the view away from a terminal: what follows says more.
-func (v *View) End() { v.erase() }
+// End takes the view away from a terminal, but for the title: what follows says more.
+func (v *View) End() {
+	v.erase()
+	if v.terminal {
+		fmt.Fprintln(v.out, v.title)
+	}
+}
 
-// bar draws the last introduction: its steps to scale, and what they are.
-func (v *View) bar() []string {
-	row := v.last
+// bar draws a row: its steps to scale, and what they are.
+func (v *View) bar(row *timeline.Row) []string {
 	order := Order(row.Stamps)
 	if row.Outcome != timeline.Done || len(order) < 2 {
 		return wrap(strings.Fields(fmt.Sprintf("pair %d: %s", row.Index, v.line(row))), "")
