@@ -63,7 +63,7 @@ func cause(ctx context.Context, stamps timeline.Stamps) *Failure {
 		return told
 	case !errors.Is(err, context.DeadlineExceeded):
 		return failed(CodeInterrupted, "interrupted")
-	case !reached(timeline.Established) && !reached(timeline.PeersNamed):
+	case !reached(timeline.Established) && !reached(timeline.PeersNamed) && !reached(timeline.AnswerReceived):
 		return failed(CodeMediatorUnreachable, "the mediator did not answer in time")
 	case !reached(timeline.PeersNamed) && !reached(timeline.AnswerReceived):
 		return failed(CodeNoPeer, "no peer was named in time")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/timeline"
@@ -53,7 +54,9 @@ func (f *fast) fetch(ctx context.Context, info content.Info) (timeline.Stamps, *
 	if err != nil {
 		return nil, &Failure{CodeLocal, err}
 	}
+	var began time.Time // of the first fetch
 	if f.peer == nil {
+		began = time.Now()
 		f.peer = client.Start(f.mediators, client.Config{Observe: f.watch.observe, Random: f.random})
 	}
 	share, err := f.peer.Get(info, target)
@@ -63,7 +66,7 @@ func (f *fast) fetch(ctx context.Context, info content.Info) (timeline.Stamps, *
 	}
 	f.share.Store(share)
 	failure := f.wait(ctx, share)
-	stamps := timeline.Since(timeline.Leecher, share.Timeline())
+	stamps := f.watch.stamps(timeline.Leecher, share, began)
 	if failure != nil {
 		if failure.Code == "" {
 			failure = cause(ctx, stamps)

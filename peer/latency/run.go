@@ -246,7 +246,7 @@ func (r *run) began(index int) {
 func (r *run) ended(rows []*timeline.Row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	complete := true
+	complete := len(rows) > 0
 	var ended []*timeline.Row
 	for _, row := range rows {
 		if r.err == nil {

@@ -19,6 +19,8 @@ type watch struct {
 
 	mu        sync.Mutex
 	id        string                 // guarded by mu, as are all: of the last line
+	opened    time.Time              // the first line's WebSocket, as is the next one
+	up        time.Time              // and when that line was established
 	down      error                  // the first failure of a line
 	announced map[*client.Share]bool // bounded by the shares
 	over      map[*client.Share]error
@@ -37,7 +39,9 @@ func (w *watch) observe(e client.Event) {
 	defer w.mu.Unlock()
 	switch e := e.(type) {
 	case client.LineUp:
-		w.id = e.PeerID.Short()
+		if w.id = e.PeerID.Short(); w.up.IsZero() {
+			w.opened, w.up = e.Opened, time.Now()
+		}
 	case client.LineDown:
 		if w.down == nil {
 			w.down = e.Err
@@ -69,9 +73,27 @@ func (w *watch) peerID() (id string) {
 	return id
 }
 
+// stamps returns the stamps of a share. For the first ones of a fresh peer, began is when that was started: the line may
+// have been there before the share was, on a machine that is busy.
+func (w *watch) stamps(role timeline.Role, share *client.Share, began time.Time) timeline.Stamps {
+	reached := share.Timeline()
+	if !began.IsZero() {
+		reached[timeline.Started] = began
+		w.look(func(w *watch) {
+			for phase, at := range map[timeline.Phase]time.Time{timeline.MediatorOpen: w.opened, timeline.Established: w.up} {
+				if reached[phase].IsZero() && !at.IsZero() {
+					reached[phase] = at
+				}
+			}
+		})
+	}
+	return timeline.Since(role, reached)
+}
+
 // seeder is a fresh peer that serves contents made up for it.
 type seeder struct {
 	watch  *watch
+	began  time.Time
 	peer   *client.Client
 	shares []*client.Share
 	infos  []content.Info
@@ -88,6 +110,7 @@ func startSeeder(ctx context.Context, config *Config, mediator string, index int
 		}
 		sources, s.infos = append(sources, source), append(s.infos, source.info)
 	}
+	s.began = time.Now()
 	s.peer = client.Start([]string{mediator}, client.Config{
 		Observe: s.watch.observe, Random: rand.New(random(config.Seed, "seeder", index)),
 		NoTrickle: config.Flow == timeline.Prototype,
@@ -153,7 +176,7 @@ func (s *seeder) row(template timeline.Row, number int, failure *Failure) *timel
 	row := template
 	row.Role, row.Content, row.Peer = timeline.Seeder, number, s.watch.peerID()
 	row.ContentBytes = s.infos[number-1].TotalLength
-	row.Stamps = timeline.Since(timeline.Seeder, s.shares[number-1].Timeline())
+	row.Stamps = s.watch.stamps(timeline.Seeder, s.shares[number-1], s.began)
 	if _, announced := row.Stamps[timeline.Announced]; announced {
 		failure = nil // what failed is another content of the same seeder
 	}
