@@ -57,10 +57,10 @@ func latencyCommand(w world, mediators *mediatorList) *cobra.Command {
 	m.introductions.most, m.parallel.most, m.contents.most = timeline.MaxRows, mostParallel, 100
 	flags.VarP(&m.introductions, "introductions", "n", fmt.Sprintf("introduce `N` pairs; with --serve: start N seeders; with --links: read N lines (default %d, all lines)", defaultIntroductions))
 	flags.Var(&m.parallel, "parallel", "introduce `K` pairs at a time (default 1: they disturb each other)")
-	flags.Var(&m.size, "size", "contents have so many `BYTES`, also as 200kB or 1MiB (default 200kB)")
+	flags.Var(&m.size, "size", "contents have so many `BYTES`, also as 200kB or 1MiB")
 	flags.Var(&m.contents, "contents", "each pair exchanges `M` contents, one after the other, over the same connection (default 1)")
 	pieceLengthFlag(command, &m.pieceLength)
-	flags.StringVar(&m.flow, "flow", string(timeline.Fast), "protocol flow of the peers: `fast`, or prototype, that of the prototype before this project")
+	flags.StringVar(&m.flow, "flow", string(timeline.Fast), "protocol `FLOW` of the peers: fast, or prototype, that of the prototype before this project")
 	flags.Var(&m.seed, "seed", "make up the contents from `NUMBER` (default: a random one, which is printed)")
 	flags.DurationVarP(&m.timeout, "timeout", "t", defaultPatience, "an introduction that takes longer fails; for each content anew")
 	flags.StringVar(&m.scenario, "scenario", "", "`TEXT` for the column scenario")
@@ -131,8 +131,8 @@ versions, seed, arguments, interrupted, introductions (the rows, with phases in 
 object) and summary: for each group of rows with the same scenario, flow, endpoint,
 role, mediators, content_bytes and content how many are complete, failed and skipped,
 errors by code, and for each phase since_started, since_mediator_open and step (since
-the phase before, by the clock): n and p50, p90, p99, each with value, low and high, the ends of
-its interval, null where there are too few values.
+the phase before, by the clock): n and p50, p90, p99, each with value, low and high,
+the ends of its interval, which are null where there are too few values.
 
 The flow "prototype" is for comparison: get_peers only when the handshake is answered,
 then again each second until a peer is named; the offer and the answer only with all
@@ -254,6 +254,11 @@ func (m *measuring) config(ctx context.Context) (latency.Config, error) {
 		lines, err := m.readLinks(ctx)
 		if err != nil {
 			return config, err
+		}
+		for i := range lines {
+			if len(lines[i].Mediators) == 0 && len(m.mediators) == 0 {
+				lines[i].Mediators = []string{defaultMediator}
+			}
 		}
 		config.Lines, config.Mediators = lines, m.mediators
 		return config, nil

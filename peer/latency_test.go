@@ -243,7 +243,6 @@ func TestLatencyFailures(t *testing.T) {
 			fails      int
 		}{
 			{"nobody listens", "mediator_unreachable", []string{"-m", "ws://127.0.0.1:1/nobody", "-n", "2"}, 2},
-			{"no mediator is named", "mediator_unreachable", []string{"--link", nobody}, 1},
 			{"wrong data", "wrong_data", []string{"--link", lie}, 1},
 			{"the first content fails", "earlier_failed", []string{"--links", write(t, filepath.Join(folder, "links"), []byte("\n"+lie+" "+lie+"\n"))}, 1},
 		} {

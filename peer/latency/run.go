@@ -213,9 +213,7 @@ func (r *run) leech(ctx context.Context, template timeline.Row, mediator string,
 		if failure == nil {
 			continue
 		}
-		for _, skipped := range r.none(template, infos, failure)[i+1:] {
-			rows = append(rows, skipped)
-		}
+		rows = append(rows, r.none(template, infos, failure)[i+1:]...) // each of these is skipped
 		break
 	}
 	return rows
