@@ -59,8 +59,11 @@ var rooms = []room{
 	{"mediator/internal/relay", []string{"common/...", "mediator/internal/limits", "mediator/internal/router"}, "session, discovery and relay satisfy the router's interfaces and never import each other, so that each is tested and replaced alone"},
 	{"mediator/internal/wsserver", []string{"common/...", "mediator/internal/limits", "mediator/internal/session"}, "the server turns requests into sessions and knows nothing of what is decided"},
 
-	{"peer", []string{"common/...", "peer/client"}, "main only turns arguments into calls of client, so that tests can do all that main does"},
-	{"peer/client", []string{"common/...", "peer/..."}, "client alone wires the rooms together"},
+	{"peer", []string{"common/...", "peer/client", "peer/latency/..."}, "main only turns arguments into calls of client and of the instrument, so that tests can do all that main does"},
+	{"peer/latency/report", []string{"common/timeline"}, "statistics know the table alone, so that they are right for whoever wrote it"},
+	{"peer/latency/draw", []string{"common/timeline", "peer/latency/report"}, "pictures are made of the table and its statistics, whoever measured"},
+	{"peer/latency", []string{"common/...", "peer/client", "peer/rtc", "peer/signaling"}, "the instrument measures the client as others use it, and rebuilds another flow on the same rooms; what becomes of the rows is not its concern"},
+	{"peer/client", []string{"common/...", "peer/rtc", "peer/signaling", "peer/store", "peer/swarm"}, "client alone wires the rooms together, and is what the instrument measures, without knowing it"},
 	{"peer/swarm", []string{"common/..."}, "the swarm is pure: it decides and verifies, without network and disk"},
 	{"peer/rtc", []string{"common/..."}, "rtc, signaling and store never import each other, so that each is tested and replaced alone"},
 	{"peer/signaling", []string{"common/..."}, "rtc, signaling and store never import each other, so that each is tested and replaced alone"},
@@ -110,6 +113,10 @@ var bans = []ban{
 	{
 		from: []string{"..."}, to: []string{"github.com/prometheus/..."}, except: []string{"mediator/internal/metrics"},
 		why: "one room counts, so that another way of counting is a change of one room",
+	},
+	{
+		from: []string{"..."}, to: []string{"gonum.org/..."}, except: []string{"peer/latency/draw"},
+		why: "one room draws, so that other pictures are a change of one room",
 	},
 	{
 		from: []string{"..."}, to: []string{"github.com/pion/..."}, except: []string{"peer/rtc", "mediator/internal/ice", "mediator/internal/flights"},
@@ -277,6 +284,11 @@ func TestRulesCanFail(t *testing.T) {
 		{from: "mediator/internal/node", to: "peer/client", test: true},
 		{from: "peer", to: "peer/swarm"},
 		{from: "peer/client", to: "mediator/internal/node"},
+		{from: "peer/client", to: "peer/latency"},
+		{from: "peer/latency", to: "peer/latency/report"},
+		{from: "peer/latency/report", to: "peer/latency"},
+		{from: "peer/latency/draw", to: "peer/latency"},
+		{from: "peer/latency/report", to: "gonum.org/v1/plot"},
 		{from: "peer/swarm", to: "peer/store"},
 		{from: "peer/rtc", to: "peer/signaling"},
 		{from: "peer/signaling", to: "peer/rtc"},
