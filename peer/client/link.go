@@ -256,7 +256,7 @@ func (l *link) join(share *Share, likely bool) {
 	l.shares[share], share.links[l] = true, true
 	l.wanted = slices.DeleteFunc(l.wanted, func(other *Share) bool { return other == share })
 	share.unprepare() // it would be one more
-	share.swarm.Connected(l.id, l.maxFrame, likely, time.Now())
+	share.swarm.Connected(l.id, l.maxFrame, likely && !l.client.config.leavesOut(CutEarly), time.Now())
 	share.act()
 }
 

@@ -119,7 +119,7 @@ func (s *Share) prepare() bool {
 	case c.describing:
 		c.behind = append(c.behind, s)
 		return true
-	case c.config.NoTrickle || !s.wants() || len(c.links)+c.unbound > 0:
+	case c.config.NoTrickle || c.config.leavesOut(CutOffer) || !s.wants() || len(c.links)+c.unbound > 0:
 		return false
 	}
 	l := c.newLink(ident.PeerID{}, s.info.FullHash, true)
@@ -233,6 +233,9 @@ func (l *link) unprepared() {
 // joinThere asks some of the peers that are connected already: who has one content of a page has others, too. Who
 // does not have this one says so.
 func (s *Share) joinThere() {
+	if s.client.config.leavesOut(CutJoin) {
+		return
+	}
 	open := slices.DeleteFunc(slices.Collect(maps.Values(s.client.links)), func(l *link) bool { return !l.open || l.closing })
 	// Those that share most with us come first, and of those the newest.
 	slices.SortFunc(open, func(a, b *link) int {
