@@ -159,16 +159,18 @@ func (f *fetching) leave() {
 }
 
 func (f *fetching) lookup() {
-	f.peer.line.GetPeers(f.info.FullHash)
-	f.mark(timeline.LookupSent, time.Now())
+	f.peer.line.GetPeers(f.info.FullHash, nil)
 }
 
 // heard handles what the mediator says.
 func (f *fetching) heard(e signaling.Event) {
 	switch e := e.(type) {
+	case signaling.Opened:
+		f.mark(timeline.MediatorOpen, e.At)
+	case signaling.Asked:
+		f.mark(timeline.LookupSent, e.At)
 	case signaling.Connected:
 		f.peer.up, f.peer.self, f.peer.servers = true, e.PeerID, e.ICEServers
-		f.mark(timeline.MediatorOpen, e.Opened)
 		f.mark(timeline.Established, time.Now())
 		f.lookup()
 	case signaling.Disconnected:
@@ -216,9 +218,6 @@ func (f *fetching) signalled(m mediation.Signal) {
 	if err != nil {
 		return // of a later version
 	}
-	if signal.Kind == rtc.Answer {
-		f.mark(timeline.AnswerReceived, time.Now())
-	}
 	f.conn.Signal(signal)
 }
 
@@ -236,8 +235,13 @@ func (f *fetching) Signal(data string) {
 		if err := f.peer.line.Signal(f.info.FullHash, f.remote, data); err != nil {
 			f.fail(&Failure{CodeMediatorLost, fmt.Errorf("signalling: %w", err)})
 		}
-		f.mark(timeline.OfferSent, time.Now())
 	})
+}
+
+// Reached implements [rtc.Handler].
+func (f *fetching) Reached(phase timeline.Phase) {
+	at := time.Now()
+	f.post(func() { f.mark(phase, at) })
 }
 
 // Opened implements [rtc.Handler].

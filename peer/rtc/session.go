@@ -9,6 +9,7 @@ import (
 	"github.com/pion/datachannel"
 	"github.com/pion/webrtc/v3"
 
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 )
 
@@ -36,7 +37,8 @@ type event struct {
 	session   *session
 	candidate *candidateEvent
 	channel   *channel
-	err       error // set: the session is over
+	phase     timeline.Phase // set: it was reached
+	err       error          // set: the session is over
 }
 
 type candidateEvent struct{ candidate *webrtc.ICECandidate }
@@ -65,7 +67,7 @@ func (c *channel) next() ([]byte, error) {
 
 // newSession makes the peer connection; an offerer's offer is sent by offer.
 func newSession(conn *Conn) (*session, error) {
-	pc, err := conn.transport.newPeerConnection(conn.peering.configuration())
+	pc, err := conn.transport.newPeerConnection(configurationOf(conn.peering.ICEServers))
 	if err != nil {
 		return nil, fmt.Errorf("preparing a connection: %w", err)
 	}
@@ -73,8 +75,15 @@ func newSession(conn *Conn) (*session, error) {
 	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) {
 		s.post(event{candidate: &candidateEvent{candidate}})
 	})
+	pc.OnICEConnectionStateChange(func(state webrtc.ICEConnectionState) {
+		if state == webrtc.ICEConnectionStateConnected {
+			s.post(event{phase: timeline.ICEConnected})
+		}
+	})
 	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
 		switch state {
+		case webrtc.PeerConnectionStateConnected:
+			s.post(event{phase: timeline.DTLSConnected})
 		case webrtc.PeerConnectionStateFailed:
 			s.post(event{err: ErrLost})
 		case webrtc.PeerConnectionStateClosed:
@@ -162,11 +171,15 @@ func (s *session) describe(kind Kind, description webrtc.SessionDescription) err
 	}
 	s.mid, _ = sdpValue(description.SDP, "a=mid:")
 	s.fragment, _ = sdpValue(description.SDP, "a=ice-ufrag:")
+	signal := Signal{Kind: kind, SDP: announceMessageSize(description.SDP)}
+	if kind == Answer {
+		signal.To, _ = sdpValue(s.remoteSDP, "a=ice-ufrag:")
+	}
 	if s.conn.transport.noTrickle {
-		s.held = Signal{Kind: kind, SDP: announceMessageSize(description.SDP)}
+		s.held = signal
 		return nil
 	}
-	s.send(Signal{Kind: kind, SDP: announceMessageSize(description.SDP)})
+	s.send(signal)
 	s.told()
 	return nil
 }
@@ -182,17 +195,22 @@ func (s *session) told() {
 
 // tellWhole sends our description with every candidate that was gathered.
 func (s *session) tellWhole() {
-	whole := s.held
-	for _, candidate := range s.local {
-		whole.SDP += "a=" + candidate.Candidate + "\r\n"
-	}
+	whole := s.held.With(s.local)
 	whole.SDP += "a=end-of-candidates\r\n"
 	s.local = nil
 	s.send(whole)
 	s.told()
 }
 
-func (s *session) send(signal Signal) { s.conn.peering.Handler.Signal(signal.String()) }
+func (s *session) send(signal Signal) {
+	s.conn.peering.Handler.Signal(signal.String())
+	switch signal.Kind {
+	case Offer:
+		s.conn.peering.Handler.Reached(timeline.OfferSent)
+	case Answer:
+		s.conn.peering.Handler.Reached(timeline.AnswerSent)
+	}
+}
 
 // gathered sends a candidate of ours, after our description; one over TCP not before it is needed.
 func (s *session) gathered(found *webrtc.ICECandidate) {
@@ -244,15 +262,19 @@ func (s *session) setRemote(kind webrtc.SDPType, sdp string) error {
 	}
 	s.conn.waiting = nil
 	s.conn.fallback.Reset(s.conn.transport.tcpAfter)
+	if s.conn.other != nil {
+		s.conn.anew.Reset(s.conn.transport.anewAfter)
+	}
 	return nil
 }
 
-// accept takes the answer to our offer. A second answer is ignored.
-func (s *session) accept(sdp string) error {
-	if !s.described || s.remoteSDP != "" {
+// accept takes the answer to our offer. A second answer is ignored, and one to another offer.
+func (s *session) accept(signal Signal) error {
+	if !s.described || s.remoteSDP != "" || signal.To != "" && signal.To != s.fragment {
 		return nil
 	}
-	return s.setRemote(webrtc.SDPTypeAnswer, sdp)
+	s.conn.peering.Handler.Reached(timeline.AnswerReceived)
+	return s.setRemote(webrtc.SDPTypeAnswer, signal.SDP)
 }
 
 // add hands a candidate to pion. One that cannot be used (of a kind that pion does
