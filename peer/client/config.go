@@ -136,7 +136,6 @@ type Event interface{ event() }
 type LineUp struct {
 	URL    string
 	PeerID ident.PeerID
-	Opened time.Time // when its WebSocket was open
 }
 
 // LineDown says that it is not, and why.

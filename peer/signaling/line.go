@@ -215,9 +215,10 @@ func (c *Client) writeOne(lasting context.Context, conn *websocket.Conn, message
 		question.Offer = c.offer(question.FullHash)
 		message = question
 	}
+	at := time.Now() // before the write: the answer may be back before its return is noticed
 	err := conn.Write(ctx, websocket.MessageText, mediation.Encode(message))
 	if asks && err == nil {
-		c.tell(lasting, Asked{question.FullHash, question.Offer.Len() > 0, time.Now()})
+		c.tell(lasting, Asked{question.FullHash, question.Offer.Len() > 0, at})
 	}
 	return err
 }
