@@ -143,9 +143,9 @@ func (r *Router) Next() (at time.Duration, some bool) {
 	return r.events[0].at, true
 }
 
-// Deliver hands out every packet that is at its host by now, in the order of time. The packet
-// is the function's until it returns.
-func (r *Router) Deliver(now time.Duration, deliver func(to int, packet []byte)) {
+// Deliver hands out every packet that is at its host by now, in the order of the times at which they were due. The
+// packet is the function's until it returns.
+func (r *Router) Deliver(now time.Duration, deliver func(due time.Duration, to int, packet []byte)) {
 	for len(r.events) > 0 && r.events[0].at <= now {
 		e := r.events.pop()
 		h := &r.hosts[e.to]
@@ -162,7 +162,7 @@ func (r *Router) Deliver(now time.Duration, deliver func(to int, packet []byte))
 				continue
 			}
 		} else {
-			deliver(e.to, e.packet)
+			deliver(e.at, e.to, e.packet)
 			h.stats.Delivered++
 			h.stats.Bytes += uint64(len(e.packet))
 		}

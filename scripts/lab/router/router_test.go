@@ -53,8 +53,8 @@ func drain(r *Router) (all []arrival) {
 		if !some {
 			return all
 		}
-		r.Deliver(at, func(to int, packet []byte) {
-			all = append(all, arrival{at, to, int(binary.BigEndian.Uint32(packet[20:])), len(packet)})
+		r.Deliver(at, func(due time.Duration, to int, packet []byte) {
+			all = append(all, arrival{due, to, int(binary.BigEndian.Uint32(packet[20:])), len(packet)})
 		})
 	}
 }
@@ -84,7 +84,7 @@ func TestThePacketIsDeliveredAsItWasSent(t *testing.T) {
 	r.Send(0, 0, sent)
 	clear(sent) // it was copied
 	at, _ := r.Next()
-	r.Deliver(at+time.Second, func(_ int, packet []byte) {
+	r.Deliver(at+time.Second, func(_ time.Duration, _ int, packet []byte) {
 		if !bytes.Equal(packet, want) {
 			t.Errorf("arrived: %x", packet)
 		}
@@ -95,7 +95,7 @@ func TestThePacketIsDeliveredAsItWasSent(t *testing.T) {
 func TestAnErrorOfTheClockDoesNotAddUp(t *testing.T) {
 	r := star(1, plain(5*time.Millisecond), plain(5*time.Millisecond))
 	r.Send(0, 0, packetTo(1, 125, 1))
-	r.Deliver(8*time.Millisecond, func(int, []byte) { t.Fatal("it is delivered too early") })
+	r.Deliver(8*time.Millisecond, func(time.Duration, int, []byte) { t.Fatal("it is delivered too early") })
 	if at, _ := r.Next(); at != 10*time.Millisecond+2*time.Microsecond {
 		t.Errorf("it is due at %v", at)
 	}
@@ -320,7 +320,7 @@ func FuzzAnyBytesMayBeSent(f *testing.F) {
 		for some := true; some; {
 			var at time.Duration
 			if at, some = r.Next(); some {
-				r.Deliver(at, func(_ int, got []byte) {
+				r.Deliver(at, func(_ time.Duration, _ int, got []byte) {
 					if !bytes.Equal(got, packet) {
 						t.Fatal("it changed on its way")
 					}
@@ -342,6 +342,6 @@ func BenchmarkPacket(b *testing.B) {
 	for i := range b.N {
 		now := time.Duration(i) * 12 * time.Microsecond
 		r.Send(now, 0, packet)
-		r.Deliver(now, func(int, []byte) {})
+		r.Deliver(now, func(time.Duration, int, []byte) {})
 	}
 }
