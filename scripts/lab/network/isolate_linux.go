@@ -100,9 +100,17 @@ func Isolate(environment ...string) (code int, err error) {
 	}
 }
 
-// Prepare makes the isolated process a place for a lab: what it mounts, nobody else sees.
-func Prepare() error {
+// Prepare makes the isolated process a place for a lab: what it mounts, nobody else sees. The number is
+// that by which others know this process, to enter it with nsenter.
+func Prepare() (number string, err error) {
 	findTools()
+	if number, err = os.Readlink("/proc/self"); err != nil { // of those who mounted it
+		return "", err
+	}
+	return number, prepare()
+}
+
+func prepare() error {
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("keeping mounts from others: %w", err)
 	}

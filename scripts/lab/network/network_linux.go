@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -242,4 +244,34 @@ func (h *Host) Dial(ctx context.Context, network, address string) (conn net.Conn
 		return err
 	})
 	return conn, err
+}
+
+// Sweep kills all programs that are still on the hosts, as browsers whose starter was killed. It must
+// not be called while others start or await processes: what has ended is collected, whosever it was.
+func (n *Network) Sweep() {
+	homes := make(map[string]bool) // what /proc calls the hosts' namespaces
+	for _, h := range n.Hosts {
+		if info, err := h.ns.Stat(); err == nil {
+			homes[fmt.Sprintf("net:[%d]", info.Sys().(*syscall.Stat_t).Ino)] = true
+		}
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		id, err := strconv.Atoi(entry.Name())
+		if err != nil || id == os.Getpid() {
+			continue
+		}
+		if home, err := os.Readlink("/proc/" + entry.Name() + "/ns/net"); err == nil && homes[home] {
+			_ = unix.Kill(id, unix.SIGKILL) // it may have ended by now
+		}
+	}
+	// Those whose parents have ended are children of the first process, which is this one.
+	for {
+		if id, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || id <= 0 {
+			return
+		}
+	}
 }

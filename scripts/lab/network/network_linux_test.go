@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func apart(t *testing.T) bool {
 	t.Helper()
 	if Isolated() {
-		if err := Prepare(); err != nil {
+		if _, err := Prepare(); err != nil {
 			t.Fatal(err)
 		}
 		return true

@@ -268,9 +268,6 @@ func (r *reader) run(path string, keys map[string]any, p *Plan) Run {
 			}
 		}
 	}
-	if run.What == Go && run.Flow == timeline.Prototype && run.Contents > 1 {
-		t.wrongKey("contents", CodeConflict, "the prototype has no connection for a second content: contents must be 1")
-	}
 	t.end()
 	return run
 }
@@ -344,11 +341,14 @@ func (r *reader) must(path string, keys map[string]any, p *Plan) Must {
 	} else if run != nil && must.Content > max(1, run.Contents) {
 		t.wrongKey("content", CodeConflict, "run %q has no content %d", must.Run, must.Content)
 	}
-	usual := timeline.MediatorOpen
+	from, to := timeline.MediatorOpen, timeline.FirstPiece
 	if must.Content > 1 {
-		usual = timeline.Started // it is asked for over a connection that is open
+		from = timeline.Started // it is asked for over a connection that is open
 	}
-	must.From, must.To = t.phase("from", usual), t.phase("to", timeline.FirstPiece)
+	if run := p.Run(must.Run); run != nil && run.What == Announce {
+		from, to = timeline.Started, timeline.PeersNamed
+	}
+	must.From, must.To = t.phase("from", from), t.phase("to", to)
 	if must.From == must.To {
 		t.wrongKey("to", CodeConflict, "from and to are the same phase")
 	}

@@ -230,7 +230,6 @@ func TestWhatIsWrongIsToldWithItsLine(t *testing.T) {
 		{"kill without whom", `kill = "m2"`, "", "kill_after", CodeConflict, ""},
 		{"kill one that is back at once", `kill = "m2"`, "fresh = true\nkill = \"m2\"", "kill =", CodeConflict, "fresh"},
 		{"a second content by WebTorrent", "stun = false", "contents = 2", "contents = 2\nf", CodeConflict, "WebTorrent"},
-		{"a second content by the prototype", "n = 30", "flow = \"prototype\"", "contents = 2", CodeConflict, "prototype"},
 		{"expectation", `"any"`, `"none"`, "expect =", CodeBadChoice, ""},
 		{"must of nothing", "run = \"cold\"\nat", "run = \"hot\"\nat", "run = \"hot\"", CodeReference, "hot"},
 		{"must of a ping", "run = \"cold\"\nat", "run = \"round-trips\"\nat", "run = \"round", CodeConflict, ""},
