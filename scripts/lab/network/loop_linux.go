@@ -179,6 +179,7 @@ type Lateness struct {
 	P50     time.Duration `json:"p50_ns"` // at most
 	P99     time.Duration `json:"p99_ns"`
 	Max     time.Duration `json:"max_ns"`
+	Off     uint64        `json:"off"` // packets that were off by more than a millisecond
 }
 
 func (l *lateness) read() (out Lateness) {
@@ -193,6 +194,9 @@ func (l *lateness) read() (out Lateness) {
 			continue
 		}
 		sum += count
+		if i > 10 { // 1024 µs
+			out.Off += count
+		}
 		top := time.Duration(1<<i) * time.Microsecond
 		if out.P50 == 0 && 2*sum >= out.Packets {
 			out.P50 = top

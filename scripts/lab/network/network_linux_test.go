@@ -324,7 +324,7 @@ func TestLateness(t *testing.T) {
 	l.count(100 * time.Microsecond)
 	l.count(time.Hour)
 	got := l.read()
-	if want := (Lateness{100, 4 * time.Microsecond, 128 * time.Microsecond, 1 << 23 * time.Microsecond}); got != want {
+	if want := (Lateness{100, 4 * time.Microsecond, 128 * time.Microsecond, 1 << 23 * time.Microsecond, 1}); got != want {
 		t.Errorf("%+v, and not %+v", got, want)
 	}
 	if got := new(lateness).read(); got != (Lateness{}) {
