@@ -26,6 +26,9 @@ const tempVariable = "P2PCDN_LAB_TEMP"
 // usualPings is how many round trips are measured between two hosts of which a run makes use.
 const usualPings = 20
 
+// pingLeeway is how much longer than its links say a round trip is waited for: a queue, and a machine that is busy.
+const pingLeeway = time.Second
+
 // do runs the lab, in a process that is apart from this one.
 func (o *options) do(ctx context.Context, p *plan.Plan, root string, stdout, stderr io.Writer) int {
 	if network.Isolated() {
@@ -117,6 +120,8 @@ func (o *options) isolated(ctx context.Context, p *plan.Plan, root string, stdou
 	err := s.do(ctx, root)
 	s.tell.over()
 	switch {
+	case o.hold && err == nil: // Ctrl-C is how it ends
+		return exitDone
 	case ctx.Err() != nil:
 		fmt.Fprintln(stderr, "lab: interrupted; what was measured is kept in", o.out)
 		return exitInterrupted
@@ -210,17 +215,14 @@ func (s *session) runs(ctx context.Context) error {
 // holding starts the mediators and waits.
 func (s *session) holding(ctx context.Context, number string) error {
 	s.tell.say("starting the mediators")
-	if err := s.lab.Hold(ctx, func() error {
+	return s.lab.Hold(ctx, func() error {
 		for _, h := range s.network.Hosts {
 			fmt.Fprintf(s.stdout, "%-15s %-15v nsenter -t %s -m -p ip netns exec %s bash\n", h.Name, h.Address, number, h.Name)
 		}
 		s.tell.say("the lab is there; Ctrl-C ends it")
 		<-ctx.Done()
 		return nil
-	}); err != nil {
-		return err
-	}
-	return nil
+	})
 }
 
 // pingAll measures the round trips of which the runs make use: those between a run's peers, and from them to their mediators.
@@ -241,7 +243,7 @@ func (s *session) pingAll(ctx context.Context) error {
 	s.trips.Pairs = measured
 	for _, run := range s.plan.Runs {
 		for _, pair := range measured {
-			if run.What != plan.Ping && pair.From == run.Leecher && pair.To == run.Mediators[len(run.Mediators)-1] {
+			if run.What != plan.Ping && pair.From == run.Leecher && pair.To == run.Mediators[len(run.Mediators)-1] && pair.Median > 0 {
 				s.trips.Runs[run.Name] = time.Duration(pair.Median * float64(time.Millisecond))
 			}
 		}
@@ -282,15 +284,17 @@ func (s *session) ping(ctx context.Context, pairs [][2]string, n int) (measured 
 			from, to = to, from
 		}
 		key := [2]string{from.Name, to.Name}
-		if to.NAT != plan.NoNAT || from == to || slices.Contains(done, key) {
+		if to.NAT != plan.NoNAT || from == to || slices.Contains(done, key) || slices.Contains(done, [2]string{to.Name, from.Name}) {
 			continue
 		}
 		done = append(done, key)
-		trips, err := s.network.Host(from.Name).Ping(ctx, s.network.Host(to.Name).Address, n)
+		links := s.plan.RoundTrip(from.Name, to.Name)
+		patience := links + 2*(from.Link.Jitter+to.Link.Jitter) + pingLeeway
+		trips, err := s.network.Host(from.Name).Ping(ctx, s.network.Host(to.Name).Address, n, patience)
 		if err != nil {
 			return measured, err
 		}
-		measured = append(measured, results.NewPair(from.Name, to.Name, s.plan.RoundTrip(from.Name, to.Name), n, trips))
+		measured = append(measured, results.NewPair(from.Name, to.Name, links, n, trips))
 	}
 	return measured, nil
 }

@@ -81,7 +81,7 @@ func TestRoundTrips(t *testing.T) {
 		from, to string
 		want     time.Duration
 	}{{"a", "b", 50 * time.Millisecond}, {"b", "a", 50 * time.Millisecond}, {"a", "c", 25 * time.Millisecond}, {"d", "c", 6 * time.Millisecond}} {
-		trips, err := n.Host(trip.from).Ping(t.Context(), n.Host(trip.to).Address, 10)
+		trips, err := n.Host(trip.from).Ping(t.Context(), n.Host(trip.to).Address, 10, 10*time.Second)
 		if err != nil || len(trips) != 10 {
 			t.Fatalf("%s → %s: %v, %v", trip.from, trip.to, trips, err)
 		}

@@ -16,11 +16,12 @@ const (
 	echoLength  = 64 // bytes of a message, header included, as the usual command has it
 )
 
-// pingPatience is how long an answer is waited for.
-const pingPatience = 5 * time.Second
+// deadAfter is after how many answers that did not come, and none that did, no more are waited for.
+const deadAfter = 5
 
-// Ping measures n round trips from the host to an address, one after the other. Those that were lost are left out.
-func (h *Host) Ping(ctx context.Context, to netip.Addr, n int) ([]time.Duration, error) {
+// Ping measures n round trips from the host to an address, one after the other, and waits for each for as long as patience says.
+// Those that were lost are left out; where all are, fewer are tried.
+func (h *Host) Ping(ctx context.Context, to netip.Addr, n int, patience time.Duration) ([]time.Duration, error) {
 	var conn net.PacketConn
 	err := h.Do(func() (err error) {
 		conn, err = net.ListenPacket("ip4:icmp", "0.0.0.0")
@@ -35,26 +36,28 @@ func (h *Host) Ping(ctx context.Context, to netip.Addr, n int) ([]time.Duration,
 	// The mark tells this ping's answers from those of others: each socket of the host hears all of them.
 	mark := uint16(time.Now().UnixNano())
 	for number := range n {
-		trip, err := echo(conn, to, mark, uint16(number))
+		trip, err := echo(conn, to, mark, uint16(number), patience)
 		if ctx.Err() != nil {
 			return trips, ctx.Err()
 		}
 		if err == nil {
 			trips = append(trips, trip)
+		} else if len(trips) == 0 && number+1 == deadAfter {
+			break
 		}
 	}
 	return trips, nil
 }
 
 // echo makes one round trip.
-func echo(conn net.PacketConn, to netip.Addr, mark, number uint16) (time.Duration, error) {
+func echo(conn net.PacketConn, to netip.Addr, mark, number uint16, patience time.Duration) (time.Duration, error) {
 	message := make([]byte, echoLength)
 	message[0] = echoRequest
 	binary.BigEndian.PutUint16(message[4:], mark)
 	binary.BigEndian.PutUint16(message[6:], number)
 	binary.BigEndian.PutUint16(message[2:], checksum(message))
 	began := time.Now()
-	if err := conn.SetReadDeadline(began.Add(pingPatience)); err != nil {
+	if err := conn.SetReadDeadline(began.Add(patience)); err != nil {
 		return 0, err
 	}
 	if _, err := conn.WriteTo(message, &net.IPAddr{IP: to.AsSlice()}); err != nil {

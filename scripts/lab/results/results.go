@@ -57,7 +57,7 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // complete and have both.
 func Between(rows []*timeline.Row, run string, content int, from, to timeline.Phase) (times []time.Duration) {
 	for _, row := range rows {
-		if row.Scenario != run || row.Content != content || row.Outcome != timeline.Done || row.Role != timeline.Leecher {
+		if row.Scenario != run || row.Content != content || row.Outcome != timeline.Done {
 			continue
 		}
 		begin, begun := row.Stamps[from]

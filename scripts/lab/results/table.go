@@ -17,6 +17,10 @@ func WriteTrips(to io.Writer, pairs []Pair) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "round trip\tlinks\tmeasured: least\tmedian\tp99\tmost\tn\tlost\t")
 	for _, p := range pairs {
+		if p.Lost == p.N {
+			fmt.Fprintf(w, "%s → %s\t%.3f ms\t–\t–\t–\t–\t%d\t%d\t\n", p.From, p.To, p.Link, p.N, p.Lost)
+			continue
+		}
 		fmt.Fprintf(w, "%s → %s\t%.3f ms\t%.3f ms\t%.3f ms\t%.3f ms\t%.3f ms\t%d\t%d\t\n", p.From, p.To, p.Link, p.Least, p.Median, p.P99, p.Most, p.N, p.Lost)
 	}
 	return w.Flush()
@@ -34,6 +38,9 @@ func WriteGroups(to io.Writer, groups []Group) error {
 	}
 	fmt.Fprintln(w)
 	for _, g := range groups {
+		if g.Complete+g.Failed+g.Skipped == 0 {
+			continue // it was not its turn
+		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%.1f ms\t%s\t", g.Run, g.Content, g.Complete, g.Failed+g.Skipped, g.RoundTrip, g.From)
 		for _, phase := range told {
 			if f, measured := g.To[phase]; measured {

@@ -110,8 +110,11 @@ func (r *doing) introduce(ctx context.Context, from, n int) (trouble error) {
 
 // row hands out a row, whose scenario, seed, flow and size are those of the run.
 func (r *doing) row(row *timeline.Row) {
-	row.Scenario, row.Seed, row.Flow, row.Role = r.Name, r.Plan.Seed, r.Flow, timeline.Leecher
-	row.Endpoint = timeline.Go
+	row.Scenario, row.Seed, row.Flow = r.Name, r.Plan.Seed, r.Flow
+	row.Role, row.Endpoint = timeline.Leecher, timeline.Go
+	if r.What == plan.Announce {
+		row.Role = timeline.Seeder // who is looked at
+	}
 	if r.Browser != "" {
 		row.Endpoint = r.Browser
 	}

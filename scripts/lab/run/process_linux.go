@@ -64,7 +64,7 @@ func (l *Lab) start(host, what string, c command) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintln(log, c.program, strings.Join(c.args, " "))
+	log.note(c.program + " " + strings.Join(c.args, " "))
 	p := &process{
 		name: fmt.Sprintf("the %s on %s", what, host), host: l.Network.Host(host), log: log,
 		closing: make(chan struct{}), ended: make(chan struct{}),
@@ -116,7 +116,7 @@ func (p *process) attend(out io.Reader) {
 		close(p.lines)
 	}
 	if err := p.cmd.Wait(); err != nil {
-		fmt.Fprintln(p.log, "ended:", err)
+		p.log.note("ended: " + err.Error())
 	}
 	p.kill() // what it started and left behind
 }
@@ -181,12 +181,23 @@ func newLog(name string) (*logFile, error) {
 func (l *logFile) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	kept := text[:min(len(text), l.left)]
-	l.left -= len(kept)
-	_, _ = l.file.Write(kept) // a disk that is full must not end a measurement
+	l.keep(text)
 	l.tail = append(l.tail, text...)
 	l.tail = append(l.tail[:0], l.tail[max(0, len(l.tail)-maxWords):]...)
 	return len(text), nil
+}
+
+func (l *logFile) keep(text []byte) {
+	kept := text[:min(len(text), l.left)]
+	l.left -= len(kept)
+	_, _ = l.file.Write(kept) // a disk that is full must not end a measurement
+}
+
+// note writes a line that is not the program's.
+func (l *logFile) note(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keep([]byte(text + "\n"))
 }
 
 // lastWords are its last line that says something.
