@@ -182,9 +182,9 @@ func (s *session) row(row *timeline.Row) error {
 
 // runs does all runs, as often as is said.
 func (s *session) runs(ctx context.Context) error {
-	for time := range s.repeat {
+	for round := range s.repeat {
 		again := *s.plan
-		again.Seed = (again.Seed + uint64(time)) % (timeline.MaxNumber + 1)
+		again.Seed = (again.Seed + uint64(round)) % (timeline.MaxNumber + 1)
 		s.lab.Plan = &again
 		for i := range again.Runs {
 			run := &again.Runs[i]
@@ -198,7 +198,7 @@ func (s *session) runs(ctx context.Context) error {
 				continue
 			}
 			s.lab.Row = func(row *timeline.Row) error {
-				row.Index += time * run.N
+				row.Index += round * run.N
 				return s.row(row)
 			}
 			s.tell.begin(run)

@@ -178,7 +178,7 @@ func TestAPacketLongerThanTheQueuePassesAnIdleLink(t *testing.T) {
 func TestLossIsAsOftenAsSaidAndTheSameForTheSameSeed(t *testing.T) {
 	lossy := plain(time.Millisecond)
 	lossy.Loss = 0.1
-	const n = 20_000
+	const n = 10_000
 	send := func(seed uint64, others bool) (numbers []int) {
 		r := star(seed, lossy, plain(0), lossy)
 		for i := range n {

@@ -44,28 +44,63 @@ type driver struct {
 	at  string // the host of its mediator
 }
 
+// maxRestarts is how often the browsers of a run are started again after one of them failed.
+const maxRestarts = 3
+
 // browsers has pages introduced, by this project's peer or by WebTorrent. Each introduction has two pages of its own, in contexts that
-// share nothing with those before; the browsers stay.
+// share nothing with those before; the browsers stay, while they work.
 func (r *doing) browsers(ctx context.Context, from, n int) error {
-	seeders, err := r.drive(ctx, r.Seeder, r.Mediators[0])
-	if err != nil {
-		return err
-	}
-	leechers, err := r.drive(ctx, r.Leecher, r.Mediators[len(r.Mediators)-1])
-	if err != nil {
-		return err
-	}
 	if r.What == plan.WebTorrent {
 		if err := r.startTrackers(ctx); err != nil {
 			return err
 		}
 	}
-	for index := from; index < from+n; index++ {
-		if err := r.pages(ctx, index, seeders, leechers); err != nil {
+	var b *pair
+	for index, restarts := from, 0; index < from+n; index++ {
+		var trouble error
+		if b == nil {
+			b, trouble = r.drivers(ctx)
+		}
+		if trouble == nil {
+			trouble = r.pages(ctx, index, b.seeder, b.leecher)
+		}
+		if trouble == nil {
+			continue
+		}
+		if restarts++; ctx.Err() != nil || restarts > maxRestarts {
+			return trouble
+		}
+		if err := r.complete(ctx, index, 1, trouble); err != nil {
 			return err
 		}
+		b.end()
+		b = nil
 	}
 	return nil
+}
+
+// pair is the two browsers of a run.
+type pair struct{ seeder, leecher *driver }
+
+func (p *pair) end() {
+	if p != nil {
+		p.seeder.end()
+		p.leecher.end()
+	}
+}
+
+// drivers starts both.
+func (r *doing) drivers(ctx context.Context) (*pair, error) {
+	seeder, err := r.drive(ctx, r.Seeder, r.Mediators[0])
+	if err != nil {
+		return nil, err
+	}
+	leecher, err := r.drive(ctx, r.Leecher, r.Mediators[len(r.Mediators)-1])
+	if err != nil {
+		seeder.end()
+		return nil, err
+	}
+	return &pair{seeder, leecher}, nil
 }
 
 // drive starts a browser on a host.

@@ -201,20 +201,13 @@ func codeOf(err error) string {
 // startMediators starts all mediators of the lab, those that others join first, and waits until each is ready.
 func (r *doing) startMediators(ctx context.Context) error {
 	r.mediators = make(map[string]*process)
-	for left := len(r.Plan.Hosts); left > 0; left-- {
+	// In each turn those whose bootstraps run; in the last one those that wait for each other, too.
+	for turn := range len(r.Plan.Hosts) + 1 {
 		for i := range r.Plan.Hosts {
 			host := &r.Plan.Hosts[i]
-			if host.Mediator == nil || r.mediators[host.Name] != nil || !r.run(host.Mediator.Bootstrap) {
+			if host.Mediator == nil || r.mediators[host.Name] != nil || turn < len(r.Plan.Hosts) && !r.allRun(host.Mediator.Bootstrap) {
 				continue
 			}
-			if err := r.startMediator(ctx, host); err != nil {
-				return err
-			}
-		}
-	}
-	// Some may wait for each other: then they find each other as soon as all are there.
-	for i := range r.Plan.Hosts {
-		if host := &r.Plan.Hosts[i]; host.Mediator != nil && r.mediators[host.Name] == nil {
 			if err := r.startMediator(ctx, host); err != nil {
 				return err
 			}
@@ -232,8 +225,8 @@ func (r *doing) startMediators(ctx context.Context) error {
 	return nil
 }
 
-// run reports whether the mediators of all of these hosts run.
-func (r *doing) run(hosts []string) bool {
+// allRun reports whether the mediators of all of these hosts run.
+func (r *doing) allRun(hosts []string) bool {
 	for _, host := range hosts {
 		if r.mediators[host] == nil {
 			return false
