@@ -263,6 +263,9 @@ func (r *reader) run(path string, keys map[string]any, p *Plan) Run {
 		run.STUN = t.flag("stun", true)
 		if run.What == WebTorrent {
 			run.Flow = timeline.WebTorrent
+			if len(run.Mediators) > 1 {
+				t.wrongKey("mediators", CodeConflict, "trackers know nothing of each other: WebTorrent's peers are at one, on the host of one mediator")
+			}
 			if run.Contents > 1 {
 				t.wrongKey("contents", CodeConflict, "WebTorrent has no connection for a second content: contents must be 1")
 			}

@@ -65,7 +65,7 @@ type What string
 const (
 	Go         What = "go"         // headless peers: peer latency
 	Browser    What = "browser"    // the browser peer
-	WebTorrent What = "webtorrent" // WebTorrent, with a tracker on the host of each side's mediator
+	WebTorrent What = "webtorrent" // WebTorrent, with a tracker on the mediator's host
 	Announce   What = "announce"   // from an announce to the moment at which another mediator names the seeder
 	Ping       What = "ping"       // round trips alone
 )

@@ -230,6 +230,7 @@ func TestWhatIsWrongIsToldWithItsLine(t *testing.T) {
 		{"kill without whom", `kill = "m2"`, "", "kill_after", CodeConflict, ""},
 		{"kill one that is back at once", `kill = "m2"`, "fresh = true\nkill = \"m2\"", "kill =", CodeConflict, "fresh"},
 		{"a second content by WebTorrent", "stun = false", "contents = 2", "contents = 2\nf", CodeConflict, "WebTorrent"},
+		{"two trackers", `mediators = ["m1"]`, `mediators = ["m1", "m2"]`, "mediators = [\"m1\", \"m2\"]\nbrowser", CodeConflict, "trackers"},
 		{"expectation", `"any"`, `"none"`, "expect =", CodeBadChoice, ""},
 		{"must of nothing", "run = \"cold\"\nat", "run = \"hot\"\nat", "run = \"hot\"", CodeReference, "hot"},
 		{"must of a ping", "run = \"cold\"\nat", "run = \"round-trips\"\nat", "run = \"round", CodeConflict, ""},

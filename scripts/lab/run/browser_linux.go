@@ -51,7 +51,7 @@ const maxRestarts = 3
 // share nothing with those before; the browsers stay, while they work.
 func (r *doing) browsers(ctx context.Context, from, n int) error {
 	if r.What == plan.WebTorrent {
-		if err := r.startTrackers(ctx); err != nil {
+		if err := r.startTracker(ctx); err != nil {
 			return err
 		}
 	}
@@ -127,23 +127,18 @@ func (r *doing) drive(ctx context.Context, host, mediator string) (*driver, erro
 	return &driver{p, r, mediator}, nil
 }
 
-// startTrackers starts one on the host of each mediator of the run.
-func (r *doing) startTrackers(ctx context.Context) error {
-	for _, host := range r.Mediators {
-		p, err := r.start(host, "tracker", command{
-			program: "node", args: []string{filepath.Join(r.Root, "scripts/bench/tracker.mjs"), "0.0.0.0", fmt.Sprint(trackerPort)}, talks: true,
-		})
-		if err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(ctx, startTime)
-		_, err = p.line(ctx) // its port: it listens
-		cancel()
-		if err != nil {
-			return err
-		}
+// startTracker starts WebTorrent's tracker, on the host of the mediator.
+func (r *doing) startTracker(ctx context.Context) error {
+	p, err := r.start(r.Mediators[0], "tracker", command{
+		program: "node", args: []string{filepath.Join(r.Root, "scripts/bench/tracker.mjs"), "0.0.0.0", fmt.Sprint(trackerPort)}, talks: true,
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	_, err = p.line(ctx) // its port: it listens
+	return err
 }
 
 // pages makes one introduction. An error is one of the drivers.
