@@ -77,6 +77,11 @@ export class Known {
     if (peer !== undefined) peer.banned = true;
   }
 
+  /** Whether it is never to be tried again. */
+  banned(id: PeerID): boolean {
+    return this.#peers.get(id)?.banned === true;
+  }
+
   /** Those that may be tried, and that were tried least first, so that everybody gets a turn. */
   due(now: number): PeerID[] {
     return [...this.#peers]

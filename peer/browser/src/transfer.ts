@@ -53,6 +53,10 @@ export interface TransferHost {
   found(hash: FullHash): void;
   /** The connection to the peer, begun if there is none; null where there may be no more connections. */
   reach(id: PeerID, hash: FullHash): Peer | null;
+  /** The connection to a peer that was handed the offer of what was prepared; null where that was of no use. */
+  handed(id: PeerID, hash: FullHash): Peer | null;
+  /** The open connections, the most promising first. */
+  connected(): readonly Peer[];
   /** The transfer ended: it is the client's no more, once its store is closed. */
   ended(transfer: Transfer, closed: Promise<void>): void;
 }
@@ -66,9 +70,16 @@ const idleProgressInterval = 1_000;
 /** How often a download looks after its peers, in ms: half of the shortest of their waits. */
 const watchInterval = 500;
 
+/**
+ * How many of the open connections a download asks at once whether they have the content: a page's contents come
+ * from the same peers, as a rule. Those who have it not say so after a round trip.
+ */
+const maxGuesses = 4;
+
 /** What a peer is to this content. */
 interface Member {
   readonly peer: Peer;
+  guess: boolean; // nobody named it, and it did not say yet whether it has it
   received: number; // bytes of blocks
   sent: number;
 }
@@ -195,16 +206,19 @@ export class Transfer implements Content, Exchange {
 
   get peers(): readonly PeerStatus[] {
     const open = new Map(this.#swarm?.peers().map((peer) => [peer.id, peer]));
-    return [...this.#members.values()].map(({ peer, received, sent }) => {
+    return [...this.#members.values()].map(({ peer, guess, received, sent }) => {
       const { pieces, rate } = open.get(peer.id) ?? { pieces: 0, rate: 0 };
+      const { rtt = null, dtls = null, snap } = peer.stats ?? {};
       return {
         id: peer.id,
-        state: open.has(peer.id) ? "open" : "connecting",
+        state: open.has(peer.id) && !guess ? "open" : "connecting",
         pieces,
         received,
         sent,
         rate,
-        ...(peer.rtt !== undefined && { rtt: peer.rtt }),
+        ...(rtt !== null && { rtt }),
+        ...(dtls !== null && { dtls }),
+        ...(snap !== undefined && { snap }),
       };
     });
   }
@@ -306,6 +320,7 @@ export class Transfer implements Content, Exchange {
       this.#enter("connecting");
       this.#readers.wakeAll();
     } else {
+      for (const peer of this.#host.connected().slice(0, maxGuesses)) this.#call(peer, true);
       this.#ask(clock.now());
       this.#watch();
       this.#act();
@@ -313,11 +328,22 @@ export class Transfer implements Content, Exchange {
     this.#progressed();
   }
 
-  /** The mediator named peers that have the content. */
-  named(ids: readonly PeerID[]): void {
+  /** The mediator was asked for peers. */
+  asked(offering: boolean): void {
+    const now = this.#host.clock.now();
+    this.reached("lookup_sent", now);
+    if (offering) this.reached("offer_sent", now);
+  }
+
+  /** The mediator named peers that have the content, one of which it handed our offer; null: it did not. */
+  named(ids: readonly PeerID[], offered: PeerID | null): void {
     if (!this.active || this.#complete || ids.length === 0) return;
     this.reached("peers_named", this.#host.clock.now());
     for (const id of ids) this.#known.add(id);
+    if (offered !== null && !this.#known.banned(offered) && (this.#members.has(offered) || this.#room() > 0)) {
+      const peer = this.#host.handed(offered, this.hash);
+      if (peer !== null) this.#call(peer, false);
+    }
     this.seek();
   }
 
@@ -336,8 +362,7 @@ export class Transfer implements Content, Exchange {
         if (this.#members.has(id)) continue;
         const peer = this.#host.reach(id, this.hash);
         if (peer === null) continue;
-        if (!this.#members.has(id)) this.#join(peer);
-        peer.want(this);
+        this.#call(peer, false);
         room--;
       }
     }
@@ -389,11 +414,11 @@ export class Transfer implements Content, Exchange {
     return this.active && (this.#members.has(peer.id) || this.#members.size < this.#host.maxPeersServing);
   }
 
-  attach(peer: Peer): void {
+  attach(peer: Peer, greeted: boolean): void {
     if (!this.active) return;
-    this.#join(peer);
+    this.#join(peer, false);
     peer.join(this);
-    this.#swarm?.connected(peer.id, peer.maxFrame, this.#host.clock.now());
+    this.#swarm?.connected(peer.id, peer.maxFrame, this.#host.clock.now(), greeted);
     this.#act();
     this.#update();
     this.#tellPeers();
@@ -402,14 +427,16 @@ export class Transfer implements Content, Exchange {
   received(peer: Peer, frame: Frame): void {
     if (this.#swarm === null || this.#ended) return;
     const now = this.#host.clock.now();
+    const member = this.#members.get(peer.id);
+    if (member !== undefined && frame.type === "handshake") member.guess = false;
     if (frame.type === "piece") {
-      const member = this.#members.get(peer.id);
       if (member !== undefined) member.received += frame.data.length;
       this.#received.add(frame.data.length, now);
       this.#progressed();
     }
     this.#swarm.received(peer.id, frame, now);
     this.#act();
+    if (frame.type === "handshake") this.#update();
     if (frame.type === "have_all" || frame.type === "bitfield") this.#tellPeers();
   }
 
@@ -455,10 +482,16 @@ export class Transfer implements Content, Exchange {
 
   // Inside.
 
-  #join(peer: Peer): void {
+  #join(peer: Peer, guess: boolean): void {
     if (this.#members.has(peer.id)) return;
-    this.#members.set(peer.id, { peer, received: 0, sent: 0 });
+    this.#members.set(peer.id, { peer, guess, received: 0, sent: 0 });
     this.#tellPeers();
+  }
+
+  /** Wants a peer: because it was named, or on a guess. */
+  #call(peer: Peer, guess: boolean): void {
+    this.#join(peer, guess);
+    peer.want(this);
   }
 
   #membersChanged(): void {
@@ -563,7 +596,7 @@ export class Transfer implements Content, Exchange {
       const who = banned ? "sent wrong data and was left" : "left";
       this.tell(new CdnError("bad_peer", `peer ${id.slice(0, 8)} ${who}: ${reasonText(reason)}`));
     }
-    this.#lost(now);
+    if (member?.guess !== true) this.#lost(now); // who was only guessed to have it is no loss
     this.#membersChanged();
   }
 
@@ -690,7 +723,7 @@ export class Transfer implements Content, Exchange {
   /** Brings the state of a download in line with its peers. */
   #update(): void {
     if (this.#ended || this.#complete || this.#state === "hashing") return;
-    const open = (this.#swarm?.peers().length ?? 0) > 0;
+    const open = this.#swarm?.peers().some(({ id }) => this.#members.get(id)?.guess === false) === true;
     this.#enter(open ? "downloading" : this.#members.size > 0 ? "connecting" : "searching");
   }
 

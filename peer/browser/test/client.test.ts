@@ -18,7 +18,7 @@ import {
   toDictionary,
 } from "../src/content.ts";
 import type { PeerID } from "../src/ident.ts";
-import { type Conn, type Connect, connector, HighWater, parseSignal } from "../src/rtc.ts";
+import { type Conn, HighWater, parseSignal, Transport } from "../src/rtc.ts";
 import { Signaling } from "../src/signaling.ts";
 import { Disk, type Store } from "../src/store.ts";
 import {
@@ -61,7 +61,7 @@ class Net {
       random: this.#random,
       randomBytes: (into) => into.forEach((_, i) => (into[i] = below(this.#random, 256))),
       openSocket: this.mediators.openSocket,
-      connect: connector(this.clock, this.network.create),
+      transport: new Transport(this.clock, this.network.create),
       disk: this.disk,
       securePage: false,
       deviceMemory: this.deviceMemory,
@@ -127,11 +127,11 @@ class Puppet {
   readonly closed: string[] = [];
   answer: (frame: Frame, send: (frame: Frame) => void) => void = () => {};
   opened: (send: (frame: Frame) => void) => void = () => {};
-  readonly #connect: Connect;
+  readonly #transport: Transport;
 
   constructor(net: Net) {
     this.net = net;
-    this.#connect = net.seams.connect as Connect;
+    this.#transport = net.seams.transport as Transport;
     this.signaling = new Signaling({
       ...net.seams,
       events: {
@@ -139,6 +139,7 @@ class Puppet {
         opened: () => {},
         established: () => {},
         announced: () => {},
+        asked: () => {},
         peers: () => {},
         refused: () => {},
         trouble: () => {},
@@ -155,11 +156,11 @@ class Puppet {
   }
 
   call(hash: FullHash, id: PeerID, offerer = true): void {
-    const conn = this.#connect({
+    const conn = this.#transport.connect({
       local: this.signaling.peerID as PeerID,
       remote: id,
       offerer,
-      iceServers: [],
+      iceServers: () => [],
       handler: {
         signal: (data) => void this.signaling.signal(hash, id, data),
         phase: () => {},
@@ -236,11 +237,13 @@ test("a file goes from one page to another by its link", async () => {
   assert.deepEqual(Object.keys(content.timeline), [
     "started",
     "mediator_open",
+    "lookup_sent",
+    "offer_sent",
     "established",
     "peers_named",
-    "offer_sent",
     "answer_received",
     "ice_connected",
+    "dtls_connected",
     "channel_open",
     "first_piece",
     "announced",
@@ -736,7 +739,7 @@ test("what cannot work is said at once", async () => {
   await net.clock.pass(100);
   assert.deepEqual(told, ["bad_mediator_url"]);
 
-  const old = new Client({ mediators: [mediator] }, { ...net.seams, connect: null });
+  const old = new Client({ mediators: [mediator] }, { ...net.seams, transport: null });
   assert.throws(() => old.get(dictionary(info)), { code: "unsupported" });
   const client = net.client();
   assert.throws(() => client.get("nonsense"), { code: "bad_link" });
@@ -769,13 +772,8 @@ test("ICE servers are the mediator's, unless the page names its own", async () =
     { urls: ["turn:192.0.2.1"] }, // without a password no browser takes it
     { urls: ["http://192.0.2.1"] },
   ];
-  const used: unknown[] = [];
-  const connect: Connect = (peering) => {
-    used.push(peering.iceServers);
-    return (net.seams.connect as Connect)(peering);
-  };
   const info = infoOf(randomBytes(20, 10), 64 * kib);
-  const client = new Client({ mediators: [mediator] }, { ...net.seams, connect });
+  const client = net.client();
   client.get(dictionary(info));
   await net.clock.pass(100);
   const name = (digit: string): void => {
@@ -788,7 +786,9 @@ test("ICE servers are the mediator's, unless the page names its own", async () =
   client.overrideICEServers([]);
   name("b");
   await net.clock.pass(100);
-  assert.deepEqual(used, [[{ urls: ["stun:192.0.2.1:3478"] }], []]);
+  // What is prepared cannot know them: it guesses that the mediator serves STUN at its own port.
+  const guess = [{ urls: ["stun:first:80"] }];
+  assert.deepEqual(net.network.connections.map(({ configuration }) => configuration.iceServers), [guess, [{ urls: ["stun:192.0.2.1:3478"] }], []]);
 });
 
 test("a listener that throws harms nobody", async () => {
@@ -830,9 +830,11 @@ test("a bitfield of some pieces is followed", async () => {
   const some = new Bits(10);
   some.add(2);
   some.add(7);
-  const partial = Puppet.seeding(net, info, ({ piece, begin, length }) => [
-    { type: "piece", number: 9, piece, begin, data: data.slice(piece * 64 * kib + begin, piece * 64 * kib + begin + length) },
-  ]);
+  const partial = Puppet.seeding(net, info, ({ piece, begin, length }) =>
+    some.has(piece)
+      ? [{ type: "piece", number: 9, piece, begin, data: data.slice(piece * 64 * kib + begin, piece * 64 * kib + begin + length) }]
+      : [{ type: "reject", number: 9, piece, begin, length }],
+  );
   partial.opened = (send) => {
     const { fullHash, totalLength, pieceLength } = info;
     send({ type: "handshake", number: 9, fullHash, totalLength, pieceLength, maxFrame: MaxFrame });
@@ -844,8 +846,9 @@ test("a bitfield of some pieces is followed", async () => {
   assert.equal(content.progress.verified, 2);
   assert.deepEqual([...content.progress.bitmap], [0x21, 0]);
   assert.equal(content.peers[0]?.pieces, 2);
-  const asked = new Set(partial.received.flatMap((frame) => (frame.type === "request" ? frame.blocks.map(({ piece }) => piece) : [])));
-  assert.deepEqual([...asked].sort(), [2, 7]);
+  const [early, ...later] = partial.received.flatMap((frame) => (frame.type === "request" ? [frame.blocks] : []));
+  assert.deepEqual(early?.map(({ length }) => length), [1, 2, 3, 4].map(() => 16 * kib)); // before it said what it has
+  assert.deepEqual([...new Set(later.flat().map(({ piece }) => piece))].sort(), [2, 7]);
 });
 
 test("limits hold what is sent and what is asked for", async () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Bytes } from "../src/bytes.ts";
 import type { PeerID } from "../src/ident.ts";
-import { type Conn, connector, formatSignal, LowWater, parseSignal } from "../src/rtc.ts";
+import { type Conn, formatSignal, LowWater, parseSignal, Transport } from "../src/rtc.ts";
 import { ChannelLabel, MaxFrame } from "../src/wire.ts";
 import { FakeClock } from "./clock.ts";
 import { type FakeChannel, FakeNetwork } from "./fakertc.ts";
@@ -27,15 +27,15 @@ interface Side {
 function setup(): { clock: FakeClock; network: FakeNetwork; side(local: PeerID, remote: PeerID, offerer: boolean): Side } {
   const clock = new FakeClock();
   const network = new FakeNetwork(clock);
-  const connect = connector(clock, network.create);
+  const transport = new Transport(clock, network.create);
   const side = (local: PeerID, remote: PeerID, offerer: boolean): Side => {
     const made: Omit<Side, "conn"> = { greets: true, heard: [], frames: [], signals: [], drained: 0, other: null };
     const self = made as Side;
-    self.conn = connect({
+    self.conn = transport.connect({
       local,
       remote,
       offerer,
-      iceServers: [],
+      iceServers: () => [],
       handler: {
         signal: (data) => {
           self.signals.push(data);
@@ -71,13 +71,13 @@ test("two peers connect, talk, and part", async () => {
   const [a, b] = [side(low, high, true), side(high, low, false)];
   introduce(a, b);
   await clock.pass(1000);
-  assert.deepEqual(a.heard, ["offer_sent", "answer_received", "ice_connected", `opened ${MaxFrame}`]);
-  assert.deepEqual(b.heard, ["offer_received", "answer_sent", "ice_connected", `opened ${MaxFrame}`]);
+  assert.deepEqual(a.heard, ["offer_sent", "answer_received", "ice_connected", "dtls_connected", `opened ${MaxFrame}`]);
+  assert.deepEqual(b.heard, ["offer_received", "answer_sent", "ice_connected", "dtls_connected", `opened ${MaxFrame}`]);
   a.conn.send(Uint8Array.of(1, 2, 3));
   b.conn.send(Uint8Array.of(4));
   await clock.pass(1000);
   assert.deepEqual([a.frames, b.frames], [[Uint8Array.of(4)], [Uint8Array.of(1, 2, 3)]]);
-  assert.equal(await a.conn.rtt(), 10);
+  assert.deepEqual(await a.conn.stats(), { rtt: 10, dtls: "1.2", snap: false });
   a.conn.send(Uint8Array.of(9)); // what was sent before the end arrives
   a.conn.close();
   a.conn.close("lost");
@@ -98,7 +98,7 @@ test("the offerer speaks first", async () => {
   assert.equal(network.connections[1]?.channels[0]?.readyState, "open");
   b.conn.send(Uint8Array.of(1));
   await clock.pass(1000);
-  assert.deepEqual([a.frames, b.heard], [[], ["offer_received", "answer_sent", "ice_connected"]]);
+  assert.deepEqual([a.frames, b.heard], [[], ["offer_received", "answer_sent", "ice_connected", "dtls_connected"]]);
   a.conn.send(Uint8Array.of(2));
   await clock.pass(1000);
   assert.deepEqual([b.heard.at(-1), b.frames], [`opened ${MaxFrame}`, [Uint8Array.of(2)]]);
@@ -127,7 +127,7 @@ test("candidates that come before the description wait for it, a bounded number 
   await clock.pass(1000);
   assert.equal(held.length, 1);
   for (let i = 0; i < 100; i++) {
-    deliver({ type: "candidate", candidate: { candidate: `late ${i}`, usernameFragment: String(network.connections[1]?.index) } });
+    deliver({ type: "candidate", candidate: { candidate: `late ${i}`, usernameFragment: `frag${network.connections[1]?.index}` } });
     await clock.pass(1);
   }
   assert.deepEqual(network.connections[0]?.candidates, []);
@@ -278,6 +278,7 @@ test("signals are parsed strictly", () => {
   for (const signal of [
     { type: "offer", sdp: "v=0\r\nm=application 9\r\n" },
     { type: "answer", sdp: "m=application" },
+    { type: "answer", sdp: "m=application", to: "Ab+/" },
     { type: "candidate", candidate },
     { type: "candidate", candidate: null },
   ] as const) {

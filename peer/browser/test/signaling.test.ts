@@ -36,7 +36,8 @@ function setup(urls: string[] = [first, second], securePage = false): Setup {
       opened: () => heard.push("opened"),
       established: (servers) => heard.push(`ice ${servers.length}`),
       announced: (about) => heard.push(`announced ${about[0]}`),
-      peers: (about, peers) => heard.push(`peers ${about[0]} ${peers.length}`),
+      asked: (about, offering) => heard.push(`asked ${about[0]}${offering ? " offering" : ""}`),
+      peers: (about, peers, offered) => heard.push(`peers ${about[0]} ${peers.length}${offered === null ? "" : ` ${offered[0]}`}`),
       signal: (about, from, data) => heard.push(`signal ${about[0]} ${from[0]} ${data}`),
       refused: ({ code }) => heard.push(`refused ${code}`),
       trouble: (message) => heard.push(`trouble ${message}`),
@@ -88,7 +89,7 @@ test("a lost mediator is replaced by the next one, which is told everything anew
   assert.equal(signaling.peerID, null);
   assert.ok(!signaling.signal(hash, stranger, "x"), "a signal without a mediator");
   await clock.pass(1_500);
-  assert.equal(heard.join("; "), "waiting first; trouble the mediator ws://first/mediation: stopped; connecting second; opened; established second; ice 0; peers b 0; announced a");
+  assert.equal(heard.join("; "), "waiting first; trouble the mediator ws://first/mediation: stopped; connecting second; opened; asked b; established second; ice 0; peers b 0; announced a");
   assert.deepEqual(line().types(), ["handshake", "get_peers", "announce"]);
   assert.notEqual(signaling.peerID, before);
   // The id that we had: a mediator that has not forgotten it may name it.
@@ -333,6 +334,7 @@ test("peers that lose their mediator do not move together", async () => {
       opened: nothing,
       established: nothing,
       announced: nothing,
+      asked: nothing,
       peers: nothing,
       signal: nothing,
       refused: nothing,

@@ -148,7 +148,7 @@ test("the rest is rarest first", () => {
     const common = Bits.full(20);
     common.remove(rare);
     const other = w.add(w.info, common);
-    leecher.swarm.connected(other.id, other.maxFrame, w.now);
+    leecher.swarm.connected(other.id, other.maxFrame, w.now, true);
     leecher.swarm.received(other.id, handshake(w), w.now);
     leecher.swarm.received(other.id, common.frame(1), w.now);
   }

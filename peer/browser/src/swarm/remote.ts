@@ -15,6 +15,7 @@ export interface Asked {
   readonly of: OpenPiece; // what it was asked for; that may have been given up since, and the same piece begun anew
   readonly attempt: number; // of that
   readonly at: number; // when
+  readonly early: boolean; // before the peer said what it has
   cancelled: boolean;
 }
 
@@ -24,6 +25,7 @@ export class Remote {
   readonly maxSend: number; // bytes: the largest frame that we can send it
   maxFrame = 0; // bytes: the largest that it can send; 0 before it was heard
   greeted = false; // its handshake came
+  early = 0; // leaves that it was asked for before it said what it has; at most maxEarly
   has: Bits | null = null; // null before its bitfield came
   all = false; // it has everything, and is not in the picker's counts
   offered = 0; // how many pieces it has of those that the picker offers

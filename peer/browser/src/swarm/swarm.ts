@@ -96,9 +96,10 @@ export class Swarm {
    * Says that there is a channel to the peer for this content: because it was found, or
    * because its handshake came (which is then to be handed to received). maxFrame is the
    * largest frame that we can send, in bytes. A banned peer is said goodbye to at once; a
-   * peer that is connected already stays as it is.
+   * peer that is connected already stays as it is. Where its handshake came, greeted is set: what it has will
+   * follow, so nothing is asked before.
    */
-  connected(peer: PeerID, maxFrame: number, now: number): void {
+  connected(peer: PeerID, maxFrame: number, now: number, greeted = false): void {
     const core = this.#core;
     if (core.peers.has(peer)) return;
     const { fullHash, totalLength, pieceLength } = core.info;
@@ -111,6 +112,7 @@ export class Swarm {
     core.peers.set(peer, r);
     core.send(r, { type: "handshake", number: core.number, fullHash, totalLength, pieceLength, maxFrame });
     core.send(r, core.have.frame(core.number));
+    if (!greeted) fill(core, now);
   }
 
   /** Says that the channel to the peer is gone. */
