@@ -110,11 +110,12 @@
 // named. The mediator hands it to one seeder, as a signal from the sender, and says to whom in
 // offered, which is one of peers. So the seeder's answer comes after one round trip and not after
 // two. Where the mediator has no seeder, the offer travels on with its own get_peers to one of the mediators that
-// it asks, with sender_id, and that one hands it to a seeder of its own, or not. An offer is handed out at
-// most once, and not kept beyond the search that it came with. A mediator that does not know offers, or
-// has no room for one, names peers without offered: then the sender signals the offer itself. So
-// get_peers with an offer and a signal to the peer in offered are as good as get_peers and signal.
-// Of several peers that are named in offered, the first one counts.
+// it asks, with sender_id, and that one hands it to a seeder of its own, or not. An offer is not kept beyond the
+// search that it came with. A mediator that does not know offers, or has no room for one, names peers
+// without offered: then the sender signals the offer itself. So get_peers with an offer is as good as
+// get_peers and a signal to the peer in offered. Of several that are named in offered, the first one counts. (One
+// mediator hands an offer out once. Where it travelled to a mediator that takes its time, and another one names
+// seeders meanwhile, two may get it. So an answer says which offer it is for, see below.)
 //
 // A mediator that serves STUN does so at the UDP port of the same number, too, so that a peer can ask
 // for its address there while it still connects; established says what there really is.
@@ -155,7 +156,8 @@
 // Mediators never look into it. The peers of this project write JSON, as a
 // browser gives it: {"type":"offer","sdp":…}, {"type":"answer","sdp":…} or
 // {"type":"candidate","candidate":{"candidate":…,"sdpMid":…,"sdpMLineIndex":…}}.
-// The end of candidates is {"type":"candidate","candidate":null}. Candidates that are known when a
+// The end of candidates is {"type":"candidate","candidate":null}. An answer has "to": the offer's
+// ICE user name fragment (optional); one to another offer than the present is ignored. Candidates that are known when a
 // description is sent may stand in it. Whoever reads them ignores fields that it does not know.
 //
 // # Errors and closing

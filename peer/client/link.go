@@ -12,6 +12,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/swarm"
@@ -24,15 +25,17 @@ const maxFetched = wire.MaxRequests / swarm.MaxAsked
 // link is a connection to a remote peer. It is also the connection's
 // [rtc.Handler]: what it hears there, it hands to the engine.
 type link struct {
-	client  *Client // static after construction, as are the next six
-	id      ident.PeerID
+	client  *Client          // static after construction, as are the next five
 	hash    content.FullHash // whose signals set it up
 	offerer bool
 	uploads *uploads
 	ctx     context.Context // until the link is detached
 	end     context.CancelFunc
 
-	conn Conn // set once by the engine, before any of its steps
+	conn     Conn      // set once by the engine, before any of its steps
+	prepared *prepared // of a link that was begun with nobody yet; static; nil: it was begun with somebody
+
+	id ident.PeerID // owned by the engine where the link was prepared, and zero before bind; else static
 
 	// Owned by the engine:
 
@@ -42,12 +45,13 @@ type link struct {
 	maxFrame int                    // bytes that can be sent in a frame
 	shares   map[*Share]bool        // contents in common, each with this peer in its swarm
 	wanted   []*Share               // that are to join when it is open and it is their turn
+	share    *Share                 // for which it was prepared, while it is with nobody; else nil
 	numbers  map[wire.Number]*Share // by the remote's content numbers; nil: it said that number, and we said goodbye
 }
 
-// newLink begins a connection, or returns nil where there is no room for one.
+// newLink begins a connection, with nobody yet where the id is zero, or returns nil where there is no room for one.
 func (c *Client) newLink(id ident.PeerID, hash content.FullHash, offerer bool) *link {
-	if c.ending || len(c.links) >= c.config.MaxConnections {
+	if c.ending || len(c.links)+c.unbound >= c.config.MaxConnections {
 		return nil
 	}
 	ctx, end := context.WithCancel(context.Background())
@@ -55,7 +59,12 @@ func (c *Client) newLink(id ident.PeerID, hash content.FullHash, offerer bool) *
 		client: c, id: id, hash: hash, offerer: offerer, uploads: newUploads(), ctx: ctx, end: end,
 		shares: make(map[*Share]bool), numbers: make(map[wire.Number]*Share),
 	}
-	c.links[id], c.all[l] = l, true
+	if c.all[l] = true; id.IsZero() {
+		l.prepared = newPrepared()
+		c.unbound++
+	} else {
+		c.links[id] = l
+	}
 	l.conn = c.config.Connect(rtc.Peering{
 		Local: c.self, Remote: id, Offerer: offerer, ICEServers: c.servers, Handler: l,
 	})
@@ -113,17 +122,25 @@ var errReplaced = errors.New("the peer begins a new connection")
 
 // Signal implements [rtc.Handler].
 func (l *link) Signal(data string) {
-	if err := l.client.config.Line.Signal(l.hash, l.id, data); err != nil {
+	var err error
+	if l.prepared != nil {
+		err = l.prepared.signal(l, data)
+	} else {
+		err = l.client.config.Line.Signal(l.hash, l.id, data)
+	}
+	if err != nil { // a link whose signals cannot be sent is of no use
 		l.client.post(func() { l.close(fmt.Errorf("signalling: %w", err)) })
 	}
 }
 
 // Opened implements [rtc.Handler].
 func (l *link) Opened(maxFrame int) {
+	at := time.Now()
 	l.client.post(func() {
 		if l.closing {
 			return
 		}
+		l.stamp(timeline.ChannelOpen, at)
 		l.open, l.maxFrame, l.since = true, maxFrame, time.Now()
 		l.client.jobs++
 		go l.upload()
@@ -152,7 +169,7 @@ func (l *link) admit() {
 			l.wanted = append(l.wanted, share)
 		case share.wants():
 			fetched++
-			l.join(share)
+			l.join(share, true)
 		}
 	}
 }
@@ -221,7 +238,7 @@ func (l *link) handshake(f wire.Handshake) {
 			l.send(wire.Goodbye{FullHash: f.FullHash, Reason: wire.ReasonOverloaded})
 			return
 		}
-		l.join(share)
+		l.join(share, false)
 	}
 	if l.shares[share] { // it may be banned
 		l.numbers[f.Number] = share
@@ -234,12 +251,12 @@ func (l *link) deliver(share *Share, frame wire.Frame) {
 	share.act()
 }
 
-// join brings the peer into the share's swarm.
-func (l *link) join(share *Share) {
+// join brings the peer into the share's swarm; likely says that it should have the content.
+func (l *link) join(share *Share, likely bool) {
 	l.shares[share], share.links[l] = true, true
 	l.wanted = slices.DeleteFunc(l.wanted, func(other *Share) bool { return other == share })
-	share.mark(PhaseConnected)
-	share.swarm.Connected(l.id, l.maxFrame, time.Now())
+	share.unprepare() // it would be one more
+	share.swarm.Connected(l.id, l.maxFrame, likely, time.Now())
 	share.act()
 }
 
@@ -296,6 +313,7 @@ func (l *link) detach() {
 	if l.client.links[l.id] == l {
 		delete(l.client.links, l.id)
 	}
+	l.unprepared()
 	l.uploads.close()
 	l.end()
 	now := time.Now()

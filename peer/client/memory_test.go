@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 )
@@ -59,6 +62,7 @@ func (c *memoryConn) run() {
 		c.network.offers[text] = c
 		c.network.mu.Unlock()
 		c.peering.Handler.Signal(rtc.Signal{Kind: rtc.Offer, SDP: text}.String())
+		c.peering.Handler.Signal(rtc.Signal{Kind: rtc.Candidate}.String()) // there are none
 	}
 	deadline := time.NewTimer(rtc.DefaultConnectTimeout)
 	defer deadline.Stop()
@@ -125,6 +129,11 @@ func token(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
+}
+
+// Bind is called by the engine, which also hands in signals: Local and Remote are its own.
+func (c *memoryConn) Bind(local, remote ident.PeerID, _ []mediation.ICEServer) {
+	c.peering.Local, c.peering.Remote = local, remote
 }
 
 func (c *memoryConn) Signal(s rtc.Signal) {
@@ -284,6 +293,8 @@ func (l *strangerLink) get() Conn {
 func (l *strangerLink) Signal(data string) {
 	_ = l.stranger.line.Signal(strangersHash, l.peering.Remote, data)
 }
+
+func (l *strangerLink) Reached(timeline.Phase) {}
 
 func (l *strangerLink) Opened(int) {
 	if l.stranger.opened != nil {

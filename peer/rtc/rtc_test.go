@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 )
 
 func TestMain(m *testing.M) {
@@ -44,7 +46,8 @@ type side struct {
 	closed chan error
 
 	mu     sync.Mutex
-	closes int // guarded by mu
+	closes int              // guarded by mu
+	phases []timeline.Phase // guarded by mu
 }
 
 func newSide(t testing.TB) *side {
@@ -58,6 +61,19 @@ func (s *side) Signal(data string) {
 		return
 	}
 	s.send(signal)
+}
+
+func (s *side) Reached(phase timeline.Phase) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phases = append(s.phases, phase)
+}
+
+// reached returns the phases so far.
+func (s *side) reached() []timeline.Phase {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.phases)
 }
 
 func (s *side) Opened(maxFrame int) {

@@ -11,6 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p"
 	kad "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/transport"
 
 	"p2pcdn/mediator/internal/limits"
 )
@@ -46,6 +48,13 @@ type Config struct {
 
 	// PortMap asks the router, by UPnP or NAT-PMP, to forward the port.
 	PortMap bool
+
+	// Transport makes what connections are made of in place of the sockets of this
+	// machine, TCP and QUIC: a network in memory, for simulations. It is called for
+	// each libp2p identity that the host has, which are two: the mediator's, and the
+	// one that AutoNAT dials back with. ListenHosts and ListenPort are addresses of
+	// that network then, of those protocols that the transport has. Nil: sockets.
+	Transport func(key crypto.PrivKey, resources network.ResourceManager) (transport.Transport, error)
 
 	// For tests: a network that is cut, and what goes over it.
 	hostOptions []libp2p.Option
@@ -124,6 +133,9 @@ func (c *Config) validate() ([]Bootstrap, error) {
 		if _, err := netip.ParseAddr(host); err != nil {
 			return nil, fmt.Errorf("the DHT listens on IP addresses, not on %q", host)
 		}
+	}
+	if c.Transport != nil && (c.ListenPort == 0 || len(c.ListenHosts) == 0) {
+		return nil, errors.New("a transport needs an address to listen on: this machine's are of no use to it")
 	}
 	bootstraps := make([]Bootstrap, 0, len(c.Bootstrap))
 	for _, text := range c.Bootstrap {

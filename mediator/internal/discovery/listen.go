@@ -105,10 +105,6 @@ func (d *Discovery) newHost(config Config) (host.Host, error) {
 	options := []libp2p.Option{
 		libp2p.Identity(config.Key),
 		libp2p.NoListenAddrs,
-		// Without SO_REUSEPORT, which would let two mediators share a port and
-		// each see half of the connections. (So holes are punched for QUIC alone.)
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(connections),
@@ -130,6 +126,15 @@ func (d *Discovery) newHost(config Config) (host.Host, error) {
 		libp2p.DisableMetrics(),
 		libp2p.UserAgent("p2pcdn-mediator"),
 	}
+	if config.Transport != nil {
+		options = append(options, libp2p.Transport(config.Transport))
+	} else {
+		options = append(options,
+			// Without SO_REUSEPORT, which would let two mediators share a port and
+			// each see half of the connections. (So holes are punched for QUIC alone.)
+			libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+			libp2p.Transport(quic.NewTransport))
+	}
 	if config.PortMap {
 		options = append(options, libp2p.NATManager(newPortMapper))
 	}
@@ -143,7 +148,7 @@ func (d *Discovery) newHost(config Config) (host.Host, error) {
 	return raw, nil
 }
 
-// listen opens the port for TCP and QUIC on all hosts, or fails and says which
+// listen opens the port for TCP and QUIC, or what else there is, on all hosts, or fails and says which
 // one is taken.
 func listen(network *swarm.Swarm, hosts []string, port int) error {
 	if len(hosts) == 0 {
@@ -174,6 +179,9 @@ func listenOn(network *swarm.Swarm, hosts []string, port int) error {
 	var opened []multiaddr.Multiaddr
 	for _, host := range hosts {
 		for _, address := range addressesOf(host, port) {
+			if network.TransportForListening(address) == nil { // see Config.Transport
+				continue
+			}
 			if err := network.AddListenAddr(address); err != nil {
 				network.ListenClose(opened...)
 				if errors.Is(err, syscall.EADDRINUSE) {
@@ -183,6 +191,9 @@ func listenOn(network *swarm.Swarm, hosts []string, port int) error {
 			}
 			opened = append(opened, address)
 		}
+	}
+	if len(opened) == 0 {
+		return fmt.Errorf("listening on %v, port %d: %w", hosts, port, swarm.ErrNoTransport)
 	}
 	return nil
 }
