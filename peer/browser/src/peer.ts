@@ -27,8 +27,11 @@ export interface Exchange extends Source {
   readonly hash: FullHash;
   /** Whether pieces are still missing, so that the peer is asked for them. */
   readonly wanting: boolean;
-  /** The channel is open, and we want the peer for this content; greeted: its handshake came, and is handed to received next. */
-  attach(peer: Peer, greeted: boolean): void;
+  /**
+   * The channel is open: we want the peer for this content, which it should have (likely), or its handshake came and
+   * is handed to received next.
+   */
+  attach(peer: Peer, likely: boolean): void;
   /** The peer's handshake came; false where the content takes no more peers. */
   greeted(peer: Peer): boolean;
   /** A frame of the content came. */
@@ -132,7 +135,7 @@ export class Peer {
     for (const exchange of this.#waiting) {
       const downloads = [...this.#attached].filter((other) => other.wanting).length;
       if (downloads >= maxDownloads) return;
-      exchange.attach(this, false);
+      exchange.attach(this, true);
     }
   }
 
@@ -263,7 +266,7 @@ export class Peer {
     if (exchange === undefined) return this.#refuse(frame.fullHash, Reason.NotHere);
     if (!this.#attached.has(exchange)) {
       if (!exchange.greeted(this)) return this.#refuse(frame.fullHash, Reason.Overloaded);
-      exchange.attach(this, true);
+      exchange.attach(this, false);
     }
     exchange.received(this, frame);
   }

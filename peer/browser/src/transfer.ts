@@ -414,11 +414,11 @@ export class Transfer implements Content, Exchange {
     return this.active && (this.#members.has(peer.id) || this.#members.size < this.#host.maxPeersServing);
   }
 
-  attach(peer: Peer, greeted: boolean): void {
+  attach(peer: Peer, likely: boolean): void {
     if (!this.active) return;
     this.#join(peer, false);
     peer.join(this);
-    this.#swarm?.connected(peer.id, peer.maxFrame, this.#host.clock.now(), greeted);
+    this.#swarm?.connected(peer.id, peer.maxFrame, likely, this.#host.clock.now());
     this.#act();
     this.#update();
     this.#tellPeers();

@@ -2,7 +2,7 @@ import { LeafLength } from "../content.ts";
 import type { Block } from "../wire.ts";
 import { blockLength } from "../wire.ts";
 import { type Core, MaxAsked, maxKeeping } from "./core.ts";
-import { fillEarly } from "./early.ts";
+import { earlyBytes, presumeNothing } from "./early.ts";
 import { askHashes } from "./hashes.ts";
 import { jitter, stallAfter } from "./pace.ts";
 import { OpenPiece } from "./piece.ts";
@@ -18,7 +18,6 @@ const largePiece = 1 << 20;
 interface Ask {
   readonly of: OpenPiece;
   readonly block: Block;
-  readonly early?: boolean; // before it said what it has
 }
 
 /** Asks peers for as much as may be in flight. It is called after every event. */
@@ -30,31 +29,25 @@ export function fill(core: Core, now: number): void {
 }
 
 /** Asks a peer for blocks, within what it may owe, what the disk takes and what the rate allows. */
-function fillPeer(core: Core, r: Remote, now: number): void {
-  if (r.has === null) return fillEarly(core, r, now);
-  const budget = r.silent ? 1 : r.pace.budget(core.inFlight); // silent: one block, to see whether it is there again
+export function fillPeer(core: Core, r: Remote, now: number): void {
+  if (r.has === null) return;
+  let budget = r.pace.budget(core.inFlight);
+  if (r.presumed) budget = Math.min(budget, earlyBytes);
+  if (r.silent) budget = 1; // one block, to see whether it is there again
   // Several blocks in one frame, where nobody waits for one.
   if (r.inFlight > budget - r.pace.portion(budget) && core.urgent.length === 0 && !core.picker.empty) return;
-  ask(core, r, now, () => {
-    const next = r.inFlight < budget ? nextFor(core, r) : null;
-    return next !== null && allowed(core, now, next.block.length) ? next : null;
-  });
-}
-
-/** Asks a peer for what next says, until it says null or enough is on its way. */
-export function ask(core: Core, r: Remote, now: number, next: () => Ask | null): void {
   const blocks: Block[] = [];
-  while (r.asked.length < MaxAsked && core.keeping < maxKeeping && now >= core.thirsty) {
-    const asked = next();
-    if (asked === null) break;
-    const { of, block, early = false } = asked;
+  while (r.inFlight < budget && r.asked.length < MaxAsked && core.keeping < maxKeeping && now >= core.thirsty) {
+    const ask = nextFor(core, r);
+    if (ask === null || !allowed(core, now, ask.block.length)) break;
+    const { of, block } = ask;
     of.ask(block);
     if (r.waits === 0) {
       r.heard = now; // its patience begins with what it owes
       r.stalled = false;
       r.pace.idle();
     }
-    r.asked.push({ block, of, attempt: of.attempt, at: now, early, cancelled: false });
+    r.asked.push({ block, of, attempt: of.attempt, at: now, cancelled: false });
     r.inFlight += block.length;
     r.waits++;
     blocks.push(block);
@@ -63,7 +56,7 @@ export function ask(core: Core, r: Remote, now: number, next: () => Ask | null):
 }
 
 /** Asks allow, and notes when to ask it again. */
-export function allowed(core: Core, now: number, bytes: number): boolean {
+function allowed(core: Core, now: number, bytes: number): boolean {
   const wait = core.allow(now, bytes);
   core.thirsty = wait > 0 ? now + wait : 0;
   return wait <= 0;
@@ -82,11 +75,6 @@ function nextFor(core: Core, r: Remote): Ask | null {
   const block = of?.next(length);
   if (of !== null && block) return { of, block };
   return core.picker.empty ? duplicate(core, r, length, null) : null;
-}
-
-/** The piece of which the peer is to be asked something that nobody was asked for. */
-export function nextPiece(core: Core, r: Remote): OpenPiece | null {
-  return urgentFor(core, r) ?? pieceFor(core, r);
 }
 
 /** A piece that a reader waits for. */
@@ -167,10 +155,9 @@ function begin(core: Core, r: Remote, index: number): OpenPiece {
   return p;
 }
 
-/** Whether the piece may be asked of the peer: it has it, or may have it, and, where the peer was silent, nobody better does. */
+/** Whether the piece may be asked of the peer: it has it, and, where the peer was silent, nobody better does. */
 function mayFetch(core: Core, r: Remote, piece: number): boolean {
-  // One peer alone must send a piece to which several contributed wrongly: not one that has said nothing yet.
-  if (r.has === null ? core.solo.has(piece) : !r.has.has(piece)) return false;
+  if (!r.has?.has(piece)) return false;
   if (!r.silent) return true;
   for (const other of core.peers.values()) if (!other.silent && other.has?.has(piece)) return false;
   return true;
@@ -187,7 +174,7 @@ function somebodyHasAll(core: Core): boolean {
  * random; -1 if the peer has none that is wanted.
  */
 function choose(core: Core, r: Remote): number {
-  if ((r.has !== null && r.offered === 0) || (r.silent && somebodyHasAll(core))) return -1;
+  if (r.offered === 0 || (r.silent && somebodyHasAll(core))) return -1;
   const may = (piece: number): boolean => mayFetch(core, r, piece);
   return core.have.count === 0 && core.open.size === 0 ? core.picker.any(may) : core.picker.rarest(may);
 }
@@ -274,7 +261,7 @@ export function handOver(core: Core, r: Remote, piece: number): void {
 
 /**
  * Takes the refusal of a block. The peer is not asked for that piece for a while, or
- * before it says anew that it has it; unless it was asked before it said anything.
+ * before it says anew that it has it; where it did not say yet what it has, for nothing before it does.
  */
 export function rejected(core: Core, r: Remote, block: Block, now: number): void {
   const asked = r.take(block, true);
@@ -283,7 +270,8 @@ export function rejected(core: Core, r: Remote, block: Block, now: number): void
   r.stalled = false;
   if (asked.attempt === asked.of.attempt) asked.of.unask(block);
   if (asked.of.from === r) core.abandon(asked.of);
-  if (asked.early || !r.has?.has(block.piece)) return;
+  if (r.presumed) return presumeNothing(core, r);
+  if (!r.has?.has(block.piece)) return;
   core.loses(r, block.piece);
   r.refused.push(block.piece);
   if (r.pardon === 0) r.pardon = now + core.patience;

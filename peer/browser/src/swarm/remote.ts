@@ -15,7 +15,6 @@ export interface Asked {
   readonly of: OpenPiece; // what it was asked for; that may have been given up since, and the same piece begun anew
   readonly attempt: number; // of that
   readonly at: number; // when
-  readonly early: boolean; // before the peer said what it has
   cancelled: boolean;
 }
 
@@ -25,9 +24,9 @@ export class Remote {
   readonly maxSend: number; // bytes: the largest frame that we can send it
   maxFrame = 0; // bytes: the largest that it can send; 0 before it was heard
   greeted = false; // its handshake came
-  early = 0; // leaves that it was asked for before it said what it has; at most maxEarly
   has: Bits | null = null; // null before its bitfield came
   all = false; // it has everything, and is not in the picker's counts
+  presumed = false; // has is what we take it to have, before its bitfield; see early
   offered = 0; // how many pieces it has of those that the picker offers
   asked: Asked[] = []; // blocks that it owes, oldest first; at most maxAsked
   waits = 0; // how many of them are not cancelled
