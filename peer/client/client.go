@@ -62,7 +62,7 @@ type Client struct {
 	self       ident.PeerID   // our id, zero before the first line
 	former     []ident.PeerID // those that we had, the last is the newest; bounded by maxFormer
 	servers    []mediation.ICEServer
-	opened     bool                        // the line is open: what is wanted was said
+	opened     time.Time                   // when the line was open, and what is wanted was said; zero: it is not
 	lineUp     bool                        // and the mediator has answered
 	shares     map[content.FullHash]*Share // bounded by MaxShares
 	numbers    map[wire.Number]bool        // in use by shares
@@ -193,7 +193,7 @@ func (c *Client) end() {
 func (c *Client) heard(e signaling.Event) {
 	switch e := e.(type) {
 	case signaling.Opened:
-		c.opened = true
+		c.opened = e.At
 		c.stampAll(timeline.MediatorOpen, e.At)
 	case signaling.Asked:
 		if share := c.shares[e.FullHash]; share != nil {
@@ -205,7 +205,7 @@ func (c *Client) heard(e signaling.Event) {
 	case signaling.Connected:
 		c.connected(e)
 	case signaling.Disconnected:
-		c.opened, c.lineUp = false, false
+		c.opened, c.lineUp = time.Time{}, false
 		c.config.Observe(LineDown(e))
 	case signaling.Heard:
 		switch m := e.Message.(type) {
@@ -231,7 +231,7 @@ func (c *Client) connected(e signaling.Connected) {
 	if c.former = append(c.former, c.self); len(c.former) > maxFormer {
 		c.former = c.former[1:]
 	}
-	c.self, c.servers, c.opened, c.lineUp = e.PeerID, e.ICEServers, true, true
+	c.self, c.servers, c.lineUp = e.PeerID, e.ICEServers, true
 	c.stampAll(timeline.Established, time.Now())
 	for _, l := range c.links {
 		if !l.open {
@@ -243,7 +243,7 @@ func (c *Client) connected(e signaling.Connected) {
 		share.order = nil                                           // the line asks anew; who lied lies here, too
 		share.announce.at, share.announce.heard = time.Now(), false // and announces, which this mediator has to confirm
 	}
-	c.config.Observe(LineUp{e.URL})
+	c.config.Observe(LineUp{e.URL, e.PeerID, c.opened})
 }
 
 var errNewID = errors.New("the line to the mediator was renewed meanwhile")

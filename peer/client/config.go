@@ -130,8 +130,12 @@ type Target interface {
 // Event is something that a person may want to know.
 type Event interface{ event() }
 
-// LineUp says that a mediator is connected.
-type LineUp struct{ URL string }
+// LineUp says that a mediator is connected, to which we are PeerID.
+type LineUp struct {
+	URL    string
+	PeerID ident.PeerID
+	Opened time.Time // when its WebSocket was open
+}
 
 // LineDown says that it is not, and why.
 type LineDown signaling.Disconnected

@@ -118,7 +118,7 @@ func (s *Share) begin() {
 	})
 	now := time.Now()
 	s.stamp(timeline.Started, now)
-	if s.client.opened {
+	if !s.client.opened.IsZero() {
 		s.stamp(timeline.MediatorOpen, now)
 	}
 	if s.client.lineUp {

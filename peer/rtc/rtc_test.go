@@ -45,9 +45,10 @@ type side struct {
 	gate   chan struct{} // not nil: Frame waits for it to be closed
 	closed chan error
 
-	mu     sync.Mutex
-	closes int              // guarded by mu
-	phases []timeline.Phase // guarded by mu
+	mu        sync.Mutex
+	closes    int              // guarded by mu
+	phases    []timeline.Phase // guarded by mu
+	elsewhere func(Signal)     // guarded by mu; nil: signals go to send
 }
 
 func newSide(t testing.TB) *side {
@@ -60,7 +61,13 @@ func (s *side) Signal(data string) {
 		s.t.Errorf("an own signal does not parse: %v: %s", err, data)
 		return
 	}
-	s.send(signal)
+	s.mu.Lock()
+	send := s.elsewhere
+	s.mu.Unlock()
+	if send == nil {
+		send = s.send
+	}
+	send(signal)
 }
 
 func (s *side) Reached(phase timeline.Phase) {

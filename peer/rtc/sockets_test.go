@@ -3,6 +3,8 @@ package rtc
 import (
 	"net"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pion/transport/v2"
 )
@@ -39,4 +41,32 @@ func TestOfflineIsAMachineWithTheLoopbackAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhatComesOfDTLSWaitsForWhoTakesIt: of DTLS alone, and not for ever.
+func TestWhatComesOfDTLSWaitsForWhoTakesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waits := func(l *latch, packet ...byte) time.Duration {
+			began := time.Now()
+			l.pass(packet)
+			return time.Since(began)
+		}
+		l := newLatch()
+		for name, packet := range map[string][]byte{"nothing": nil, "STUN": {0, 1}, "TURN channel data": {64, 0}, "SRTP": {128}} {
+			if waited := waits(l, packet...); waited != 0 {
+				t.Errorf("%s waits for %v", name, waited)
+			}
+		}
+		if waited := waits(l, 22); waited != holdBack {
+			t.Errorf("it waits for %v where nobody comes", waited)
+		}
+		time.AfterFunc(time.Millisecond, l.open)
+		if waited := waits(l, 22); waited != time.Millisecond {
+			t.Errorf("it waits for %v", waited)
+		}
+		l.open() // again
+		if waited := waits(l, 22); waited != 0 {
+			t.Errorf("it waits for %v when somebody is there", waited)
+		}
+	})
 }

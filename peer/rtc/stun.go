@@ -63,12 +63,21 @@ func readSound(conn net.PacketConn, p []byte) (n int, from net.Addr, err error) 
 // soundUDP and soundPackets are UDP sockets without unsound messages, in the two forms in which
 // pion wants them.
 type (
-	soundUDP     struct{ transport.UDPConn }
+	soundUDP struct {
+		transport.UDPConn
+		latch *latch
+	}
 	soundPackets struct{ net.PacketConn }
 )
 
 // ReadFrom implements [net.PacketConn].
-func (c soundUDP) ReadFrom(p []byte) (int, net.Addr, error) { return readSound(c.UDPConn, p) }
+func (c soundUDP) ReadFrom(p []byte) (int, net.Addr, error) {
+	n, from, err := readSound(c.UDPConn, p)
+	if err == nil {
+		c.latch.pass(p[:n])
+	}
+	return n, from, err
+}
 
 // ReadFrom implements [net.PacketConn].
 func (c soundPackets) ReadFrom(p []byte) (int, net.Addr, error) { return readSound(c.PacketConn, p) }

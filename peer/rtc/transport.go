@@ -8,6 +8,7 @@ import (
 	"github.com/pion/ice/v2"
 	"github.com/pion/logging"
 	"github.com/pion/stun"
+	"github.com/pion/transport/v2"
 	"github.com/pion/webrtc/v3"
 
 	"p2pcdn/common/ident"
@@ -38,6 +39,7 @@ const (
 // Config is what a Transport is made of. The zero value is usable.
 type Config struct {
 	Log            *slog.Logger  // for what pion says; nil: nobody hears it
+	Network        transport.Net // nil: the system's
 	TCP            net.Listener  // where ICE over TCP is accepted, owned by the Transport from New on; nil: nowhere
 	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
 	LostAfter      time.Duration // 0: DefaultLostAfter
@@ -49,6 +51,7 @@ type Config struct {
 // Transport makes connections. Its methods may be called together.
 type Transport struct {
 	settings       webrtc.SettingEngine // static after construction, as is all; each connection gets a copy
+	network        transport.Net        // nil: the system's, made for each connection
 	tcp            *tcpMux              // nil: ICE over TCP is not accepted
 	log            *slog.Logger
 	connectTimeout time.Duration
@@ -92,7 +95,7 @@ func New(config Config) *Transport {
 		webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6,
 	})
 	t := &Transport{
-		log: config.Log, connectTimeout: config.ConnectTimeout, anewAfter: config.AnewAfter,
+		log: config.Log, network: config.Network, connectTimeout: config.ConnectTimeout, anewAfter: config.AnewAfter,
 		tcpAfter: config.TCPAfter, noTrickle: config.NoTrickle,
 	}
 	if config.TCP != nil {
@@ -113,7 +116,7 @@ func (t *Transport) Close() {
 
 // newPeerConnection makes a peer connection with sockets of its own.
 func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webrtc.PeerConnection, error) {
-	network, err := newSockets()
+	network, err := newSockets(t.network)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +127,16 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webr
 	// connection for which it is nominated never opens.
 	settings.SetIncludeLoopbackCandidate(offline(network.Interfaces()))
 	settings.SetICEBindingRequestHandler(chooseFirst())
-	return webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
+	if err != nil {
+		return nil, err
+	}
+	pc.SCTP().Transport().OnStateChange(func(state webrtc.DTLSTransportState) {
+		if state != webrtc.DTLSTransportStateNew { // it listens
+			network.latch.open()
+		}
+	})
+	return pc, nil
 }
 
 // chooseFirst chooses the pair of addresses that a connection uses first: the first direct one on which a check came
