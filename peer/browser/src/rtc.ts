@@ -201,8 +201,8 @@ class PeerConn implements Conn {
     const spare = prepared.take();
     if (spare === null) return;
     const { local, remote } = this.#peering;
-    const stands = local < remote || this.#session?.offering === true; // or else the offer of the peer's that we answered
-    if (this.#ended || this.#channel !== null || this.#spare !== null || !stands) return spare.close();
+    const answered = this.#session?.offering === false; // an offer of the peer's, which stands if its id is the lower one
+    if (this.#ended || this.#channel !== null || this.#spare !== null || (answered && local > remote)) return spare.close();
     this.#spare = this.#own(spare);
     this.#do(() => this.#trickle(spare));
   }
