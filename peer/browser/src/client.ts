@@ -355,8 +355,8 @@ export class Client {
 
   async #open(transfer: Transfer, asked: Info): Promise<void> {
     try {
-      const { store, info, why } = await openStore(asked, this.#options.storage ?? "auto", this.#seams.disk, this.#memory);
-      await transfer.opened(store, info, null);
+      const { store, info, fresh, why } = await openStore(asked, this.#options.storage ?? "auto", this.#seams.disk, this.#memory);
+      await transfer.opened(store, info, fresh ? new Bits(geometryOf(info).pieces) : null);
       if (why !== null) transfer.tell(new CdnError("store_failed", why));
     } catch (error) {
       transfer.fail(error as CdnError);

@@ -73,6 +73,7 @@ export class Known {
 
   /** Never again. */
   ban(id: PeerID): void {
+    this.add(id); // who came by itself may be named later
     const peer = this.#peers.get(id);
     if (peer !== undefined) peer.banned = true;
   }

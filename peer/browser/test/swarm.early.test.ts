@@ -121,6 +121,15 @@ describe("a link that lacks the piece hashes costs no round trip more where they
   }
 });
 
+test("where the store is still looked at, what is missing is asked for early behind that", () => {
+  const w = new World(1, 10_000, 16 * kib);
+  const leecher = w.leecher({ check: true });
+  leecher.swarm.connected(stranger, 64 * kib, true, w.now);
+  assert.deepEqual(sent(leecher).types, ["check", "send", "send"]);
+  leecher.swarm.checked(new Bits(1), w.now);
+  assert.equal(bytesOf(requested(sent(leecher).frames)), 10_000);
+});
+
 test("what comes before its hashes is not kept, and asked for again", () => {
   const w = new World(1, 60_000, 16 * kib);
   const [seeder, leecher] = [w.seeder(), bare(w, false)];

@@ -19,7 +19,7 @@ export const earlyBytes = 64 << 10;
  * all hashes are one answer, and nothing is in the store that they would have to be compared with first.
  */
 export function early(core: Core, r: Remote, now: number): void {
-  if (core.complete || core.checking) return;
+  if (!r.likely || r.greeted || core.complete || core.checking) return;
   if (core.spans.length > 0) {
     askSpan(core, r, now);
     if (r.span === null || core.spans.length > 1 || core.mayCheck) return;

@@ -109,11 +109,11 @@ export class Swarm {
       core.do({ type: "drop", peer, reason: Reason.Poisoned, banned: true });
       return;
     }
-    const r = new Remote(peer, maxFrame, now);
+    const r = new Remote(peer, maxFrame, likely, now);
     core.peers.set(peer, r);
     core.send(r, { type: "handshake", number: core.number, fullHash, totalLength, pieceLength, maxFrame });
     core.send(r, core.have.frame(core.number));
-    if (likely) early(core, r, now);
+    early(core, r, now);
   }
 
   /** Says that the channel to the peer is gone. */
@@ -144,6 +144,7 @@ export class Swarm {
   /** Answers a check: these pieces are in the store, and right. */
   checked(have: Bits, now: number): void {
     checked(this.#core, have);
+    for (const r of this.#core.peers.values()) early(this.#core, r, now); // who came before that
     fill(this.#core, now);
   }
 
