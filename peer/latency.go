@@ -427,8 +427,13 @@ func (m *measuring) drawing(command *cobra.Command) error {
 	var problems []error
 	for _, name := range m.draw {
 		found, err := readTable(name)
-		if rows = append(rows, found...); err != nil {
+		rows = append(rows, found...)
+		var broken *timeline.Error
+		switch {
+		case errors.As(err, &broken):
 			problems = append(problems, fmt.Errorf("%s: %w; %s before that count", name, err, count(len(found), "row")))
+		case err != nil:
+			problems = append(problems, fmt.Errorf("reading what was measured: %w", err))
 		}
 	}
 	if err := m.show(report.Summarize(rows)); err != nil {

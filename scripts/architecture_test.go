@@ -38,6 +38,12 @@ type room struct {
 var rooms = []room{
 	{"common/...", []string{"common/..."}, "common is what both programs and every language agree on: it knows neither program"},
 	{"preview", nil, "the pages are data; whoever serves them imports them"},
+	{"scripts/lab/router", nil, "the lab's router is told time and packets: it is tested without either"},
+	{"scripts/lab/plan", []string{"common/..."}, "a lab file is read without a look at anything else, so that every system can check it"},
+	{"scripts/lab/results", []string{"common/...", "scripts/lab/plan"}, "what a lab yields is figured from its rows, wherever they come from"},
+	{"scripts/lab/network", []string{"scripts/lab/plan", "scripts/lab/router"}, "a lab's network knows nothing of what runs in it"},
+	{"scripts/lab/run", []string{"common/...", "scripts/lab/plan", "scripts/lab/network"}, "runs hand out rows, and do not care what they are for"},
+	{"scripts/lab", []string{"common/...", "scripts/lab/..."}, "the lab's command alone sees all of its rooms"},
 	{"scripts/...", []string{"common/...", "preview"}, "scripts run the programs from outside, as a user does"},
 
 	{"mediator", []string{"common/...", "mediator/internal/node"}, "main only turns arguments into a Config for node, so that tests can do all that main does"},
@@ -95,7 +101,7 @@ var bans = []ban{
 		why: "nothing imports scripts: they can be changed without a look at the programs",
 	},
 	{
-		from: []string{"..."}, to: []string{"github.com/coder/websocket/..."}, except: []string{"mediator/internal/wsserver", "peer/signaling", "scripts/bench/introduce", "scripts/soak"},
+		from: []string{"..."}, to: []string{"github.com/coder/websocket/..."}, except: []string{"mediator/internal/wsserver", "peer/signaling", "scripts/bench/introduce", "scripts/lab/run", "scripts/soak"},
 		why: "one room per program, so that a successor is a change of one room",
 	},
 	{
@@ -123,7 +129,7 @@ var bans = []ban{
 		why: "one room per program, WebRTC in the peer and TURN in the mediator, so that a successor is a change of one room",
 	},
 	{
-		from: []string{"mediator/internal/router", "mediator/internal/registry", "peer/swarm", "common/..."},
+		from: []string{"mediator/internal/router", "mediator/internal/registry", "peer/swarm", "common/...", "scripts/lab/router", "scripts/lab/plan", "scripts/lab/results"},
 		to:   []string{"net", "net/http/...", "os/...", "syscall"},
 		why:  "this room does no I/O: files, sockets and processes are handed in, so that it is tested without them",
 	},
@@ -254,7 +260,14 @@ func TestRulesCanFail(t *testing.T) {
 		{from: "common/wire", to: "preview"},
 		{from: "common/wire", to: "os"},
 		{from: "preview", to: "common/content"},
+		{from: "scripts/demo", to: "peer/client"},
 		{from: "scripts/lab", to: "peer/client"},
+		{from: "scripts/lab/router", to: "scripts/lab/plan"},
+		{from: "scripts/lab/router", to: "os"},
+		{from: "scripts/lab/plan", to: "scripts/lab/router"},
+		{from: "scripts/lab/results", to: "scripts/lab/run"},
+		{from: "scripts/lab/network", to: "common/timeline"},
+		{from: "scripts/lab/run", to: "scripts/lab/results"},
 		{from: "mediator", to: "mediator/internal/router"},
 		{from: "mediator/internal/node", to: "peer/client"},
 		{from: "mediator/internal/registry", to: "mediator/internal/router"},

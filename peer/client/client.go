@@ -243,7 +243,7 @@ func (c *Client) connected(e signaling.Connected) {
 		share.order = nil                                           // the line asks anew; who lied lies here, too
 		share.announce.at, share.announce.heard = time.Now(), false // and announces, which this mediator has to confirm
 	}
-	c.config.Observe(LineUp{e.URL, e.PeerID, c.opened})
+	c.config.Observe(LineUp{e.URL, e.PeerID})
 }
 
 var errNewID = errors.New("the line to the mediator was renewed meanwhile")

@@ -30,6 +30,8 @@ type Config struct {
 	// [rtc.Config] has it; to measure what trickling saves.
 	NoTrickle bool
 
+	Without []Cut // ways of saving round trips that are left out, to measure what they save
+
 	MaxLeech        int           // peers to fetch one content from; 0: 8, enough that one slow peer does not count
 	MaxServe        int           // peers of one content, above which those that come are sent away; 0: 32, so that each gets a fair part of an uplink
 	MaxConnections  int           // in all; 0: 64. Each costs some file descriptors and up to 4 MiB
@@ -134,7 +136,6 @@ type Event interface{ event() }
 type LineUp struct {
 	URL    string
 	PeerID ident.PeerID
-	Opened time.Time // when its WebSocket was open
 }
 
 // LineDown says that it is not, and why.

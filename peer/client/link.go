@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,14 +40,16 @@ type link struct {
 
 	// Owned by the engine:
 
-	open     bool
-	closing  bool
-	since    time.Time              // when it last had a share, or opened
-	maxFrame int                    // bytes that can be sent in a frame
-	shares   map[*Share]bool        // contents in common, each with this peer in its swarm
-	wanted   []*Share               // that are to join when it is open and it is their turn
-	share    *Share                 // for which it was prepared, while it is with nobody; else nil
-	numbers  map[wire.Number]*Share // by the remote's content numbers; nil: it said that number, and we said goodbye
+	open      bool
+	closing   bool
+	succeeded bool                   // by another link to the same peer
+	opened    time.Time              // when it opened
+	since     time.Time              // when it last had a share, or opened
+	maxFrame  int                    // bytes that can be sent in a frame
+	shares    map[*Share]bool        // contents in common, each with this peer in its swarm
+	wanted    []*Share               // that are to join when it is open and it is their turn
+	share     *Share                 // for which it was prepared, while it is with nobody; else nil
+	numbers   map[wire.Number]*Share // by the remote's content numbers; nil: it said that number, and we said goodbye
 }
 
 // newLink begins a connection, with nobody yet where the id is zero, or returns nil where there is no room for one.
@@ -96,8 +99,12 @@ func (c *Client) signalled(m mediation.Signal) {
 		if share == nil || m.PeerID == c.self {
 			return
 		}
+		if l != nil && l.open && time.Since(l.opened) < firstWait {
+			return // it crossed our own, or was on its way for long: nobody who begins anew is that soon
+		}
+		var waiting []*Share
 		if l != nil && l.open { // it begins anew, so the old connection is dead on its side
-			l.close(errReplaced)
+			waiting = l.replaced()
 			l = nil
 		}
 		if l == nil {
@@ -107,6 +114,7 @@ func (c *Client) signalled(m mediation.Signal) {
 			if l = c.newLink(m.PeerID, m.FullHash, false); l == nil {
 				return
 			}
+			l.wanted = waiting
 		}
 		if !slices.Contains(l.wanted, share) {
 			l.wanted = append(l.wanted, share)
@@ -116,6 +124,21 @@ func (c *Client) signalled(m mediation.Signal) {
 	if l != nil {
 		l.conn.Signal(signal)
 	}
+}
+
+// replaced closes a link that another one to the same peer is to take the place of, and returns the shares that want the
+// peer. It is no failure of the peer.
+func (l *link) replaced() (waiting []*Share) {
+	waiting, l.wanted = l.wanted, nil
+	for share := range l.shares {
+		if share.wants() {
+			waiting = append(waiting, share)
+		}
+	}
+	slices.SortStableFunc(waiting, func(a, b *Share) int { return cmp.Compare(a.number, b.number) })
+	l.succeeded = true
+	l.close(errReplaced)
+	return waiting
 }
 
 var errReplaced = errors.New("the peer begins a new connection")
@@ -141,7 +164,7 @@ func (l *link) Opened(maxFrame int) {
 			return
 		}
 		l.stamp(timeline.ChannelOpen, at)
-		l.open, l.maxFrame, l.since = true, maxFrame, time.Now()
+		l.open, l.maxFrame, l.since, l.opened = true, maxFrame, at, at
 		l.client.jobs++
 		go l.upload()
 		l.admit()
@@ -256,7 +279,7 @@ func (l *link) join(share *Share, likely bool) {
 	l.shares[share], share.links[l] = true, true
 	l.wanted = slices.DeleteFunc(l.wanted, func(other *Share) bool { return other == share })
 	share.unprepare() // it would be one more
-	share.swarm.Connected(l.id, l.maxFrame, likely, time.Now())
+	share.swarm.Connected(l.id, l.maxFrame, likely && !l.client.config.leavesOut(CutEarly), time.Now())
 	share.act()
 }
 
@@ -333,7 +356,7 @@ func (l *link) detach() {
 
 // missed puts off the next attempt to reach the peer for a share.
 func (l *link) missed(share *Share, now time.Time) {
-	if k := share.known[l.id]; k != nil {
+	if k := share.known[l.id]; k != nil && !l.succeeded {
 		k.wait(now)
 	}
 }

@@ -16,6 +16,7 @@ import (
 // memory is a network in memory: its connections behave as those of package
 // rtc do, without a network, so that whole swarms run in the time of synctest.
 type memory struct {
+	setup  time.Duration // from the answer until a connection is open; static
 	mu     sync.Mutex
 	offers map[string]*memoryConn // guarded by mu, by the text of the offer
 }
@@ -77,6 +78,22 @@ func (c *memoryConn) run() {
 	}
 	c.mu.Lock()
 	c.other = other
+	c.mu.Unlock()
+	setup := time.NewTimer(c.network.setup)
+	defer setup.Stop()
+	for waits := true; waits; {
+		select {
+		case <-setup.C:
+			waits = false
+		case other = <-c.paired: // it gave way to the other side's offer
+			c.mu.Lock()
+			c.other = other
+			c.mu.Unlock()
+		case <-c.stop:
+			return
+		}
+	}
+	c.mu.Lock()
 	opened := c.peering.Offerer && !c.yielded // the answerer's opens with the first frame
 	c.mu.Unlock()
 	if opened {
@@ -155,8 +172,16 @@ func (c *memoryConn) Signal(s rtc.Signal) {
 		c.Close(rtc.ErrBadSignal)
 		return
 	}
-	c.paired <- other
-	other.paired <- c
+	c.pair(other)
+	other.pair(c)
+}
+
+// pair says who the other side is; of two the last one counts.
+func (c *memoryConn) pair(other *memoryConn) {
+	select {
+	case c.paired <- other:
+	case <-c.stop:
+	}
 }
 
 func (c *memoryConn) Send(frame []byte) error {

@@ -15,9 +15,27 @@ import (
 // Start returns a Client on the real network: with a line to one of the
 // mediators, and with WebRTC. The config's Line and Connect are filled in.
 func Start(mediators []string, config Config) *Client {
-	transport := rtc.New(rtc.Config{Log: config.Log, TCP: config.ICETCP, NoTrickle: config.NoTrickle})
-	config.Line = signaling.Start(signaling.Config{URLs: mediators})
 	config.Guess = guess(mediators[0])
+	return StartOn(nil, nil, mediators, config)
+}
+
+// rtc returns the configuration of WebRTC, on a network or, for nil, the system's.
+func (c Config) rtc(network rtc.Network) rtc.Config {
+	return rtc.Config{
+		Log: c.Log, Network: network, TCP: c.ICETCP, NoTrickle: c.NoTrickle,
+		Nomination: c.leavesOut(CutPair), Cookie: c.leavesOut(CutCookie),
+	}
+}
+
+// signaling returns the configuration of the line. dial may be nil.
+func (c Config) signaling(mediators []string, dial signaling.Dial) signaling.Config {
+	return signaling.Config{URLs: mediators, Dial: dial, Patient: c.leavesOut(CutPipelining)}
+}
+
+// StartOn is [Start] on another network than the system's.
+func StartOn(network rtc.Network, dial signaling.Dial, mediators []string, config Config) *Client {
+	transport := rtc.New(config.rtc(network))
+	config.Line = signaling.Start(config.signaling(mediators, dial))
 	config.Connect = func(peering rtc.Peering) Conn { return transport.Connect(peering) }
 	c := New(config)
 	c.transport = transport

@@ -119,7 +119,7 @@ func (s *Share) prepare() bool {
 	case c.describing:
 		c.behind = append(c.behind, s)
 		return true
-	case c.config.NoTrickle || !s.wants() || len(c.links)+c.unbound > 0:
+	case c.config.NoTrickle || c.config.leavesOut(CutOffer) || !s.wants() || len(c.links)+c.unbound > 0:
 		return false
 	}
 	l := c.newLink(ident.PeerID{}, s.info.FullHash, true)
@@ -161,11 +161,11 @@ func (p *prepared) describe(ended <-chan struct{}) {
 // handed says that the mediator handed our offer to a peer. Another one than the first does not count; nor does one that is
 // connected already, or that lied. Where that peer's own offer came meanwhile, the one of the lower id stands, here as
 // there. Where it was sent another one of ours, which of them it answers cannot be known: it is begun with anew.
-func (s *Share) handed(id ident.PeerID, now time.Time) {
+func (s *Share) handed(id ident.PeerID) {
 	k, other := s.known[id], s.client.links[id]
 	switch {
 	case s.prepared == nil:
-	case k == nil || !k.due(now) || other != nil && other.open:
+	case k == nil || k.banned || other != nil && other.open:
 		s.unprepare() // the offer is spent
 	case other == nil:
 		s.bind(id, true)
@@ -181,9 +181,7 @@ func (s *Share) handed(id ident.PeerID, now time.Time) {
 
 // replace puts another link in the place of one that is not open yet, for all shares that wait for it.
 func (s *Share) replace(other *link, begin func() *link) {
-	waiting := other.wanted
-	other.wanted = nil // for them it is no failure
-	other.close(errReplaced)
+	waiting := other.replaced()
 	l := begin()
 	if l == nil {
 		return // there is room: there was for the other one
@@ -233,6 +231,9 @@ func (l *link) unprepared() {
 // joinThere asks some of the peers that are connected already: who has one content of a page has others, too. Who
 // does not have this one says so.
 func (s *Share) joinThere() {
+	if s.client.config.leavesOut(CutJoin) {
+		return
+	}
 	open := slices.DeleteFunc(slices.Collect(maps.Values(s.client.links)), func(l *link) bool { return !l.open || l.closing })
 	// Those that share most with us come first, and of those the newest.
 	slices.SortFunc(open, func(a, b *link) int {

@@ -85,7 +85,7 @@ func (s *Share) named(m mediation.Peers) {
 		s.stamp(timeline.PeersNamed, now)
 	}
 	if !m.Offered.IsZero() {
-		s.handed(m.Offered, now)
+		s.handed(m.Offered)
 	}
 	s.seek(now)
 	if len(m.Peers) == 0 {

@@ -66,7 +66,7 @@ func (f *fast) fetch(ctx context.Context, info content.Info) (timeline.Stamps, *
 	}
 	f.share.Store(share)
 	failure := f.wait(ctx, share)
-	stamps := f.watch.stamps(timeline.Leecher, share, began)
+	stamps := stampsOf(timeline.Leecher, share, began)
 	if failure != nil {
 		if failure.Code == "" {
 			failure = cause(ctx, stamps)

@@ -160,7 +160,6 @@ func (f *fetching) leave() {
 
 func (f *fetching) lookup() {
 	f.peer.line.GetPeers(f.info.FullHash, nil)
-	f.mark(timeline.LookupSent, time.Now())
 }
 
 // heard handles what the mediator says.
@@ -168,6 +167,8 @@ func (f *fetching) heard(e signaling.Event) {
 	switch e := e.(type) {
 	case signaling.Opened:
 		f.mark(timeline.MediatorOpen, e.At)
+	case signaling.Asked:
+		f.mark(timeline.LookupSent, e.At)
 	case signaling.Connected:
 		f.peer.up, f.peer.self, f.peer.servers = true, e.PeerID, e.ICEServers
 		f.mark(timeline.Established, time.Now())

@@ -19,8 +19,6 @@ type watch struct {
 
 	mu        sync.Mutex
 	id        string                 // guarded by mu, as are all: of the last line
-	opened    time.Time              // the first line's WebSocket, as is the next one
-	up        time.Time              // and when that line was established
 	down      error                  // the first failure of a line
 	announced map[*client.Share]bool // bounded by the shares
 	over      map[*client.Share]error
@@ -39,9 +37,7 @@ func (w *watch) observe(e client.Event) {
 	defer w.mu.Unlock()
 	switch e := e.(type) {
 	case client.LineUp:
-		if w.id = e.PeerID.Short(); w.up.IsZero() {
-			w.opened, w.up = e.Opened, time.Now()
-		}
+		w.id = e.PeerID.Short()
 	case client.LineDown:
 		if w.down == nil {
 			w.down = e.Err
@@ -73,19 +69,15 @@ func (w *watch) peerID() (id string) {
 	return id
 }
 
-// stamps returns the stamps of a share. For the first ones of a fresh peer, began is when that was started: the line may
-// have been there before the share was, on a machine that is busy.
-func (w *watch) stamps(role timeline.Role, share *client.Share, began time.Time) timeline.Stamps {
+// stampsOf returns the stamps of a share. For the first ones of a fresh peer, began is when that was started, a moment before
+// the share was. For later ones it is zero: they found the line as it was, and it tells nothing that they had to wait for it.
+func stampsOf(role timeline.Role, share *client.Share, began time.Time) timeline.Stamps {
 	reached := share.Timeline()
-	if !began.IsZero() {
+	if began.IsZero() {
+		delete(reached, timeline.MediatorOpen)
+		delete(reached, timeline.Established)
+	} else {
 		reached[timeline.Started] = began
-		w.look(func(w *watch) {
-			for phase, at := range map[timeline.Phase]time.Time{timeline.MediatorOpen: w.opened, timeline.Established: w.up} {
-				if reached[phase].IsZero() && !at.IsZero() {
-					reached[phase] = at
-				}
-			}
-		})
 	}
 	return timeline.Since(role, reached)
 }
@@ -176,7 +168,7 @@ func (s *seeder) row(template timeline.Row, number int, failure *Failure) *timel
 	row := template
 	row.Role, row.Content, row.Peer = timeline.Seeder, number, s.watch.peerID()
 	row.ContentBytes = s.infos[number-1].TotalLength
-	row.Stamps = s.watch.stamps(timeline.Seeder, s.shares[number-1], s.began)
+	row.Stamps = stampsOf(timeline.Seeder, s.shares[number-1], s.began)
 	if _, announced := row.Stamps[timeline.Announced]; announced {
 		failure = nil // what failed is another content of the same seeder
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/pion/transport/v2"
 	"github.com/pion/transport/v2/stdnet"
@@ -32,40 +31,48 @@ func newSockets(network transport.Net) (sockets, error) {
 		}
 		network = system
 	}
-	return sockets{network, newLatch()}, nil
+	return sockets{network, new(latch)}, nil
 }
 
 // latch holds back what comes of DTLS before there is somebody to take it. A side that has chosen its addresses
 // may begin at once, and so what it says comes together with the check by which the other side chooses its
 // own. pion drops what comes a moment before it listens, and it would be said again only after a second.
 type latch struct {
-	opened chan struct{}
-	once   sync.Once
+	mu     sync.Mutex
+	opened bool     // guarded by mu
+	wake   []func() // guarded by mu: has each socket look at what it holds; bounded by the sockets
 }
 
-// holdBack bounds how long a packet is held back, and what comes behind it on the same socket: what pion does meanwhile
-// takes it a fraction of a millisecond.
-const holdBack = 50 * time.Millisecond
+// maxHeld bounds the packets that a socket holds back: DTLS begins with a flight of one or two.
+const maxHeld = 8
 
-func newLatch() *latch { return &latch{opened: make(chan struct{})} }
+// isDTLS reports whether a packet is one of DTLS (RFC 7983).
+func isDTLS(packet []byte) bool { return len(packet) > 0 && packet[0] >= 20 && packet[0] <= 63 }
 
-func (l *latch) open() { l.once.Do(func() { close(l.opened) }) }
-
-// pass returns when a packet may go on.
-func (l *latch) pass(packet []byte) {
-	if len(packet) == 0 || packet[0] < 20 || packet[0] > 63 { // RFC 7983: DTLS is all between
-		return
+// open lets everything through from now on.
+func (l *latch) open() {
+	l.mu.Lock()
+	wake := l.wake
+	l.opened, l.wake = true, nil
+	l.mu.Unlock()
+	for _, wake := range wake {
+		wake()
 	}
-	select {
-	case <-l.opened:
-		return
-	default:
-	}
-	impatient := time.NewTimer(holdBack)
-	defer impatient.Stop()
-	select {
-	case <-l.opened:
-	case <-impatient.C:
+}
+
+// isOpen reports whether nothing is held back any more.
+func (l *latch) isOpen() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.opened
+}
+
+// onOpen has wake called when the latch opens, unless it is open.
+func (l *latch) onOpen(wake func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.opened {
+		l.wake = append(l.wake, wake)
 	}
 }
 
@@ -90,7 +97,7 @@ func (s sockets) ListenUDP(network string, local *net.UDPAddr) (transport.UDPCon
 		return nil, err
 	}
 	_ = conn.SetReadBuffer(socketBuffer) // it works without, only slower
-	return soundUDP{conn, s.latch}, nil
+	return newSoundUDP(conn, s.latch), nil
 }
 
 // ListenPacket implements [transport.Net].

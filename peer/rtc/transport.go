@@ -36,27 +36,33 @@ const (
 	DefaultTCPAfter = time.Second
 )
 
+// Network is where a Transport gets its sockets; it is a type of pion's.
+type Network = transport.Net
+
 // Config is what a Transport is made of. The zero value is usable.
 type Config struct {
 	Log            *slog.Logger  // for what pion says; nil: nobody hears it
-	Network        transport.Net // nil: the system's
+	Network        Network       // nil: the system's
 	TCP            net.Listener  // where ICE over TCP is accepted, owned by the Transport from New on; nil: nowhere
 	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
 	LostAfter      time.Duration // 0: DefaultLostAfter
 	AnewAfter      time.Duration // after so long of checks a prepared connection is begun anew, with other ICE servers; 0: DefaultAnewAfter
 	TCPAfter       time.Duration // after so long of checks our candidates over TCP are told; 0: DefaultTCPAfter
+	Nomination     bool          // a pair of addresses is used only when it was nominated: a round trip later; to measure that
+	Cookie         bool          // DTLS asks for a cookie: a round trip more; to measure that
 	NoTrickle      bool          // a description is sent only when all candidates are gathered, with those of UDP in it
 }
 
 // Transport makes connections. Its methods may be called together.
 type Transport struct {
 	settings       webrtc.SettingEngine // static after construction, as is all; each connection gets a copy
-	network        transport.Net        // nil: the system's, made for each connection
+	network        Network              // nil: the system's, made for each connection
 	tcp            *tcpMux              // nil: ICE over TCP is not accepted
 	log            *slog.Logger
 	connectTimeout time.Duration
 	anewAfter      time.Duration
 	tcpAfter       time.Duration
+	nomination     bool
 	noTrickle      bool
 }
 
@@ -82,7 +88,7 @@ func New(config Config) *Transport {
 	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
 	// The cookie exchange of DTLS (RFC 6347, 4.2.1) costs a round trip, and proves nothing that ICE has not
 	// proved: that the other side is where it says.
-	settings.SetDTLSInsecureSkipHelloVerify(true)
+	settings.SetDTLSInsecureSkipHelloVerify(!config.Cookie)
 	settings.EnableSCTPZeroChecksum(true) // where both sides can (RFC 9653): DTLS protects every packet already
 	// A check that overtakes its candidate's signal, or comes from behind a browser's
 	// mDNS name, makes a peer reflexive candidate: as direct as a host candidate, and
@@ -96,7 +102,7 @@ func New(config Config) *Transport {
 	})
 	t := &Transport{
 		log: config.Log, network: config.Network, connectTimeout: config.ConnectTimeout, anewAfter: config.AnewAfter,
-		tcpAfter: config.TCPAfter, noTrickle: config.NoTrickle,
+		tcpAfter: config.TCPAfter, nomination: config.Nomination, noTrickle: config.NoTrickle,
 	}
 	if config.TCP != nil {
 		t.tcp = newTCPMux(config.TCP, config.Log)
@@ -126,7 +132,9 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webr
 	// be offered: Firefox answers checks from it but never uses such a pair, so that a
 	// connection for which it is nominated never opens.
 	settings.SetIncludeLoopbackCandidate(offline(network.Interfaces()))
-	settings.SetICEBindingRequestHandler(chooseFirst())
+	if !t.nomination {
+		settings.SetICEBindingRequestHandler(chooseFirst())
+	}
 	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
 	if err != nil {
 		return nil, err

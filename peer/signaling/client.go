@@ -53,6 +53,7 @@ type Config struct {
 	Dial     Dial                           // nil: TCP
 	Timeout  time.Duration                  // for each step: connecting, the handshake, a write, a ping; 0: 10 s
 	PingEach time.Duration                  // 0: 10 s
+	Patient  bool                           // nothing is said before the mediator has answered the handshake: a round trip later; to measure that
 }
 
 // Dial opens a connection to a host and port, as [net.Dialer.DialContext] does.

@@ -92,6 +92,9 @@ func (c *Client) listen(ctx context.Context, conn *websocket.Conn, url string, g
 	}
 	connected.URL = url
 	c.roster.learn(connected.Mediators)
+	if c.config.Patient {
+		c.setOnline(true)
+	}
 	c.tell(ctx, connected) // before anything else of this line is heard
 	return c.read(ctx, conn)
 }
@@ -191,7 +194,9 @@ func (c *Client) write(lasting context.Context, conn *websocket.Conn, greet <-ch
 			if err := c.writeOne(lasting, conn, mediation.Handshake{PeerID: id}); err != nil {
 				return lost(err)
 			}
-			c.setOnline(true)
+			if !c.config.Patient {
+				c.setOnline(true)
+			}
 		case <-c.wake:
 		}
 		for _, message := range c.next() {
@@ -210,9 +215,10 @@ func (c *Client) writeOne(lasting context.Context, conn *websocket.Conn, message
 		question.Offer = c.offer(question.FullHash)
 		message = question
 	}
+	at := time.Now() // before the write: the answer may be back before its return is noticed
 	err := conn.Write(ctx, websocket.MessageText, mediation.Encode(message))
 	if asks && err == nil {
-		c.tell(lasting, Asked{question.FullHash, question.Offer.Len() > 0, time.Now()})
+		c.tell(lasting, Asked{question.FullHash, question.Offer.Len() > 0, at})
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,8 +40,6 @@ import (
 	"p2pcdn/mediator/internal/session"
 	"p2pcdn/mediator/internal/wsserver"
 	"p2pcdn/peer/client"
-	"p2pcdn/peer/rtc"
-	"p2pcdn/peer/signaling"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -158,22 +157,16 @@ func (h *handler) MediatorGone(from ident.MediatorID) {
 }
 
 // peer starts a whole peer at a mediator.
-func (w *world) peer(mediator string) *client.Client {
+func (w *world) peer(mediator string, without ...client.Cut) *client.Client {
 	w.t.Helper()
 	if len(w.hosts) == 0 {
 		w.t.Fatal("more peers than hosts")
 	}
-	transport := rtc.New(rtc.Config{Network: w.hosts[0]})
+	c := client.StartOn(w.hosts[0], w.wires.dial, []string{mediator}, client.Config{
+		Without: without, Log: slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
 	w.hosts = w.hosts[1:]
-	c := client.New(client.Config{
-		Line:    signaling.Start(signaling.Config{URLs: []string{mediator}, Dial: w.wires.dial}),
-		Connect: func(peering rtc.Peering) client.Conn { return transport.Connect(peering) },
-		Log:     slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
-	w.t.Cleanup(func() {
-		c.Close()
-		transport.Close()
-	})
+	w.t.Cleanup(c.Close)
 	return c
 }
 
@@ -300,6 +293,52 @@ func TestTwoMediators(t *testing.T) {
 			timeline.FirstPiece: 2, timeline.Complete: 2,
 		})
 	})
+}
+
+// TestCuts leaves the cuts out, one at a time and all together, of both peers, and says what each of them saves on the way to
+// the channel, to the first content, and to the next one.
+func TestCuts(t *testing.T) {
+	type saved struct{ open, first, next int } // flights, of 18, 20 and 2
+	for name, test := range map[string]struct {
+		without []client.Cut
+		saved
+	}{
+		"nothing":    {nil, saved{}},
+		"pipelining": {[]client.Cut{client.CutPipelining}, saved{open: 2, first: 2, next: 0}},
+		"offer":      {[]client.Cut{client.CutOffer}, saved{open: 4, first: 4, next: 0}},
+		"pair":       {[]client.Cut{client.CutPair}, saved{open: 2, first: 2, next: 0}},
+		"cookie":     {[]client.Cut{client.CutCookie}, saved{open: 2, first: 2, next: 0}},
+		"early":      {[]client.Cut{client.CutEarly}, saved{open: 0, first: 2, next: 2}},
+		"join":       {[]client.Cut{client.CutJoin}, saved{open: 0, first: 0, next: 4}},
+		"all":        {all(), saved{open: 10, first: 12, next: 6}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				first, second := w.mediator("first"), w.mediator("second")
+				time.Sleep(settle)
+				seeding := w.peer(first, test.without...)
+				seeder, next := w.seed(seeding, 1, 3_000), w.seed(seeding, 2, 2_000)
+				w.announced(seeder)
+				w.announced(next)
+				leecher := w.peer(second, test.without...)
+				cold := w.get(leecher, seeder)
+				warm := w.get(leecher, next)
+				got := saved{cold[timeline.ChannelOpen] - 18, cold[timeline.FirstPiece] - 20, warm[timeline.FirstPiece] - 2}
+				// Where it waits for the nomination pion may also wait for its next look, each 200 ms.
+				waits := slices.Contains(test.without, client.CutPair) && got.open >= test.open && got.first-got.open == test.first-test.open
+				if got != test.saved && !(waits && got.next == test.next) {
+					t.Errorf("without %v it takes %+v flights more, not %+v", test.without, got, test.saved)
+				}
+			})
+		})
+	}
+}
+
+func all() (cuts []client.Cut) {
+	for _, c := range client.Cuts {
+		cuts = append(cuts, c.Cut)
+	}
+	return cuts
 }
 
 // TestAnnounce: two flights to and from the mediator, and in between it finds the nodes that are to
