@@ -32,6 +32,7 @@ import { type Exchange, Peer } from "./peer.ts";
 import { parseSignal, type Prepared, Transport } from "./rtc.ts";
 import { type OpenSocket, openWebSocket, Signaling } from "./signaling.ts";
 import { BlobStore, type Disk, MemoryBudget, memoryFor, openStore, pageDisk } from "./store.ts";
+import { endpointOf, type Endpoint, formatTable, type Measure, pageMeasures, type Row, sinceStart } from "./timeline.ts";
 import { Transfer } from "./transfer.ts";
 import { Uplink } from "./uplink.ts";
 import { Bits } from "./wire.ts";
@@ -49,10 +50,24 @@ export interface ClientSeams {
   readonly disk: Disk;
   /** Who hashes large files; without it the page does. */
   readonly crew?: Crew;
+  /** Who notes the phases for the browser's own tools; without it nobody does. */
+  readonly measure?: Measure;
   /** Whether the page came over https, and so reaches no ws:// mediator but on its own machine. */
   readonly securePage: boolean;
   /** The device's memory in GiB, roughly; null where the browser does not say. Bounds what is kept there. */
   readonly deviceMemory: number | null;
+}
+
+/** What a page says of a table of timings; all have defaults. */
+export interface TableOptions {
+  /** What was measured, in the page's own words. */
+  readonly scenario?: string;
+  /** Of the random numbers that chose the contents; 0 where none did. */
+  readonly seed?: number;
+  /** Distinct mediators between the peers; a page knows its own alone, so by default 1. */
+  readonly mediators?: number;
+  /** By default what the browser says of itself. */
+  readonly endpoint?: Endpoint;
 }
 
 /** The browser itself. */
@@ -66,6 +81,7 @@ export function browserSeams(): ClientSeams {
     transport: supported ? new Transport(pageClock, (configuration) => new RTCPeerConnection(configuration)) : null,
     disk: pageDisk(),
     crew: pageCrew(),
+    measure: pageMeasures(globalThis),
     securePage: typeof location === "object" && location.protocol === "https:",
     // Chromium alone says it, https://www.w3.org/TR/device-memory, to secure pages.
     deviceMemory: (navigator as { readonly deviceMemory?: number }).deviceMemory ?? null,
@@ -191,6 +207,39 @@ export class Client {
     return [...this.#transfers.values()];
   }
 
+  /**
+   * How long each step took for each content: the table of Go's common/timeline, as CSV. Throws a CdnError "unsupported" in a
+   * browser that the table does not know, unless the options name one that it is like.
+   */
+  timelineCSV({ scenario = "", seed = 0, mediators = 1, endpoint }: TableOptions = {}): string {
+    const runsIn = endpoint ?? endpointOf(typeof navigator === "object" ? navigator.userAgent : "");
+    if (runsIn === null) throw new CdnError("unsupported", "the table knows Chromium and Firefox alone");
+    const rows: Row[] = [];
+    for (const transfer of this.#transfers.values()) {
+      const { role, timeline, error, state, progress } = transfer;
+      const complete = role === "leecher" ? timeline.complete !== undefined : timeline.announced !== undefined;
+      // A content of a connection that was there already is the next one of these two peers.
+      const next = role === "leecher" && complete && timeline.channel_open === undefined;
+      rows.push({
+        scenario,
+        seed,
+        index: rows.length + 1,
+        flow: "fast",
+        endpoint: runsIn,
+        role,
+        mediators,
+        contentBytes: progress.total,
+        content: next ? (rows.at(-1)?.content ?? 1) + 1 : 1,
+        peer: (this.peerID ?? "").slice(0, 8),
+        outcome: complete ? "complete" : "failed",
+        errorCode: complete ? "" : (error?.code ?? "unfinished"),
+        error: complete ? "" : (error?.message ?? `it is ${state}`),
+        phases: sinceStart(timeline),
+      });
+    }
+    return formatTable(rows);
+  }
+
   on<E extends keyof ClientEvents>(event: E, fn: (value: ClientEvents[E]) => void): Off {
     return this.#events.on(event, fn);
   }
@@ -281,6 +330,7 @@ export class Client {
       handed: (id, hash) => this.#handed(id, hash),
       connected: () => this.#connected(),
       ended: (transfer, closed) => this.#transferEnded(transfer, closed),
+      measure: this.#seams.measure ?? (() => {}),
     };
   }
 

@@ -10,6 +10,7 @@ import {
   type Off,
   type PeerStatus,
   type Phase,
+  Phases,
   type Progress,
   type State,
 } from "./api.ts";
@@ -34,6 +35,7 @@ import type { EndCode } from "./rtc.ts";
 import { Speed } from "./speed.ts";
 import type { Store } from "./store.ts";
 import { Readers } from "./reader.ts";
+import type { Measure } from "./timeline.ts";
 import { Asking, Known, Review } from "./seek.ts";
 import { type Action, Swarm, type SwarmPeer } from "./swarm.ts";
 import { Passing } from "./uplink.ts";
@@ -57,6 +59,8 @@ export interface TransferHost {
   handed(id: PeerID, hash: FullHash): Peer | null;
   /** The open connections, the most promising first. */
   connected(): readonly Peer[];
+  /** Notes a phase for the browser's own tools. */
+  readonly measure: Measure;
   /** The transfer ended: it is the client's no more, once its store is closed. */
   ended(transfer: Transfer, closed: Promise<void>): void;
 }
@@ -117,6 +121,8 @@ export class Transfer implements Content, Exchange {
   #discard = false; // what was fetched is not to be kept
   #announced = false; // the announce was sent
   #complete = false;
+  /** Whether it is fetched, or a file of the page. */
+  readonly role: "leecher" | "seeder";
   readonly #timeline: Partial<Record<Phase, number>> = {};
 
   // Set once, by named and opened.
@@ -144,6 +150,7 @@ export class Transfer implements Content, Exchange {
   constructor(host: TransferHost, state: "hashing" | "searching", name: string, total: number) {
     this.#host = host;
     this.#state = state;
+    this.role = state === "searching" ? "leecher" : "seeder";
     this.#name = name;
     this.#total = total;
     this.#events = new Emitter((error) => this.#callbackFailed(error));
@@ -293,6 +300,7 @@ export class Transfer implements Content, Exchange {
     this.#name = info.fileName;
     this.#number = number;
     this.#total = info.totalLength;
+    for (const phase of Phases) this.#measure(phase); // those that were reached before
     this.#ready.resolve(toDictionary(info));
   }
 
@@ -405,7 +413,14 @@ export class Transfer implements Content, Exchange {
     if (this.#timeline[phase] !== undefined) return;
     const stamp = Math.max(at, this.#timeline.started ?? at);
     this.#timeline[phase] = stamp;
+    if (this.#info !== null) this.#measure(phase);
     this.#events.emit("phase", { phase, at: stamp });
+  }
+
+  /** Notes a phase that was reached, from the start on, for the browser's own tools. */
+  #measure(phase: Phase): void {
+    const { started, [phase]: at } = this.#timeline;
+    if (started !== undefined && at !== undefined && phase !== "started") this.#host.measure(phase, this.hash, started, at);
   }
 
   // What a peer does: Exchange.

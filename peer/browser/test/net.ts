@@ -9,6 +9,7 @@ import type { PeerID } from "../src/ident.ts";
 import { type Conn, parseSignal, Transport } from "../src/rtc.ts";
 import { Signaling } from "../src/signaling.ts";
 import { Disk } from "../src/store.ts";
+import type { Measure } from "../src/timeline.ts";
 import { type Block, decode, encode, type Frame, FrameError, MaxFrame } from "../src/wire.ts";
 import { FakeClock } from "./clock.ts";
 import { FakeNetwork } from "./fakertc.ts";
@@ -28,6 +29,7 @@ export class Net {
   disk = new Disk({ unavailable: "there is none in this test", start: () => assert.fail("it was started"), root: () => assert.fail("it was opened"), clock: this.clock });
 
   deviceMemory: number | null = null; // GiB
+  measure: Measure = () => {};
 
   get seams(): ClientSeams {
     return {
@@ -37,6 +39,7 @@ export class Net {
       openSocket: this.mediators.openSocket,
       transport: new Transport(this.clock, this.network.create),
       disk: this.disk,
+      measure: (...entry) => this.measure(...entry),
       securePage: false,
       deviceMemory: this.deviceMemory,
     };
