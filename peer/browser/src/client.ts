@@ -279,7 +279,6 @@ export class Client {
     this.#checkReady();
     const known = this.#transfers.get(info.fullHash);
     if (known !== undefined) return known;
-    this.#prepare(info.fullHash);
     const transfer = new Transfer(this.#host, "searching", info.fileName, info.totalLength);
     this.#carryPhases(transfer);
     this.#begin(transfer, info, null);
@@ -395,6 +394,8 @@ export class Client {
     this.#transfers.set(info.fullHash, transfer);
     transfer.describe(info, this.#freeNumber());
     if (file === null) {
+      this.#prepare(info.fullHash);
+      transfer.search();
       this.#withStore(info.fullHash, () => this.#open(transfer, info));
     } else {
       const geometry = geometryOf(info);

@@ -83,7 +83,7 @@ export function sinceStart(timeline: Timeline): Timeline {
 /** What a browser is, by what it says of itself; null: neither of the two. */
 export function endpointOf(userAgent: string): Endpoint | null {
   if (/\bFirefox\/\d/.test(userAgent)) return "firefox";
-  return /\bChrom(e|ium)\/\d/.test(userAgent) ? "chromium" : null;
+  return /Chrom(e|ium)\/\d/.test(userAgent) ? "chromium" : null;
 }
 
 /** Notes that a phase of a content was reached, both in milliseconds of performance.now(). */

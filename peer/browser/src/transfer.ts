@@ -311,7 +311,7 @@ export class Transfer implements Content, Exchange {
    */
   async opened(store: Store, info: Info, have: Bits | null): Promise<void> {
     if (this.#ended) return store.close(this.#discard);
-    const { clock, random, allow } = this.#host;
+    const { random, allow } = this.#host;
     this.#info = info;
     this.#store = store;
     this.#swarm = new Swarm({
@@ -328,12 +328,18 @@ export class Transfer implements Content, Exchange {
       this.#enter("connecting");
       this.#readers.wakeAll();
     } else {
+      for (const { peer } of [...this.#members.values()]) peer.admit(); // who was found meanwhile
       for (const peer of this.#host.connected().slice(0, maxGuesses)) this.#call(peer, true);
-      this.#ask(clock.now());
+      this.seek();
       this.#watch();
       this.#act();
     }
     this.#progressed();
+  }
+
+  /** Begins to look for peers, while the store is still being opened. */
+  search(): void {
+    this.#ask(this.#host.clock.now());
   }
 
   /** The mediator was asked for peers. */
@@ -345,7 +351,7 @@ export class Transfer implements Content, Exchange {
 
   /** The mediator named peers that have the content, one of which it handed our offer; null: it did not. */
   named(ids: readonly PeerID[], offered: PeerID | null): void {
-    if (!this.active || this.#complete || ids.length === 0) return;
+    if (this.#ended || this.#complete || ids.length === 0) return;
     this.reached("peers_named", this.#host.clock.now());
     for (const id of ids) this.#known.add(id);
     if (offered !== null && !this.#known.banned(offered) && (this.#members.has(offered) || this.#room() > 0)) {
@@ -362,7 +368,7 @@ export class Transfer implements Content, Exchange {
 
   /** Connects to peers that were named, as many as are wanted. */
   seek(): void {
-    if (!this.active || this.#complete) return;
+    if (this.#ended || this.#complete || this.role === "seeder") return;
     let room = this.#room();
     if (room > 0) {
       for (const id of this.#known.due(this.#host.clock.now())) {

@@ -670,7 +670,7 @@ test("a bitfield of some pieces is followed", async () => {
   assert.equal(content.peers[0]?.pieces, 2);
   const [early, ...later] = partial.received.flatMap((frame) => (frame.type === "request" ? [frame.blocks] : []));
   assert.deepEqual(early?.map(({ length }) => length), [1, 2, 3, 4].map(() => 16 * kib)); // before it said what it has
-  assert.deepEqual([...new Set(later.flat().map(({ piece }) => piece))].sort(), [2, 7]);
+  assert.ok(later.flat().every(({ piece }) => some.has(piece)));
 });
 
 test("limits hold what is sent and what is asked for", async () => {

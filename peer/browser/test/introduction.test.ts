@@ -9,6 +9,7 @@ import type { FullHash } from "../src/content.ts";
 import type { PeerID } from "../src/ident.ts";
 import type { Message } from "../src/mediation.ts";
 import { parseSignal } from "../src/rtc.ts";
+import { Disk } from "../src/store.ts";
 import { MaxFrame, Reason } from "../src/wire.ts";
 import { withoutThreads } from "./clock.ts";
 import { dictionary, errors, kib, minute, Net, Puppet, states } from "./net.ts";
@@ -120,6 +121,27 @@ describe("trips from an open socket to the first piece", () => {
     assert.equal(trips(content, "lookup_sent", "answer_received"), 4);
     assert.deepEqual(lookups(made, client), [true]);
   });
+});
+
+test("the store is opened meanwhile, and who is found before is kept for it", async () => {
+  for (const takes of [30, 400]) {
+    const made = net();
+    const data = randomBytes(1, 10_000);
+    const { content: seeded } = await made.seeder(data);
+    made.disk = new Disk({
+      unavailable: null,
+      start: () => assert.fail("nothing is there, and it fits into memory"),
+      root: () => new Promise((_, reject) => made.clock.after(takes, reject)),
+      clock: made.clock,
+    });
+    const client = made.client();
+    const content = client.get(seeded.link() as string);
+    await made.complete(content, data);
+    assert.equal(trips(content, "started", "lookup_sent"), 1);
+    assert.equal(trips(content, "mediator_open", "channel_open"), 5);
+    assert.equal(trips(content, "started", "complete"), takes === 30 ? 8 : (takes + 2 * trip) / trip);
+    assert.deepEqual(lookups(made, client), [true]);
+  }
 });
 
 test("candidates that are found late reach whoever was handed the offer", async () => {

@@ -50,6 +50,7 @@ test("a browser is known by what it says of itself", () => {
   const mozilla = "Mozilla/5.0 (X11; Linux x86_64";
   assert.equal(endpointOf(`${mozilla}; rv:140.0) Gecko/20100101 Firefox/140.0`), "firefox");
   assert.equal(endpointOf(`${mozilla}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36`), "chromium");
+  assert.equal(endpointOf(`${mozilla}) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/140.0.0.0 Safari/537.36`), "chromium");
   assert.equal(endpointOf("Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1.15"), null);
 });
 
