@@ -468,7 +468,10 @@ export class Client {
    */
   #offer(hash: FullHash): string | null | "later" {
     if (this.#prepared === null) return null;
-    if (!this.#prepared.of.ready) return "later";
+    if (!this.#prepared.of.ready) {
+      this.#prepared.of.wait();
+      return "later";
+    }
     return this.#prepared.hash === hash ? this.#prepared.of.offer() : null;
   }
 

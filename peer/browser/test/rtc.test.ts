@@ -224,8 +224,12 @@ describe("prepared", () => {
     const { clock, network, prepare } = setup();
     network.describing = 300;
     const [prepared, told] = prepare();
-    await clock.pass(299);
-    assert.deepEqual([told, prepared.offer()], [["ready after 100 ms"], null]);
+    await clock.pass(150);
+    assert.deepEqual(told, []); // nobody waits
+    prepared.wait();
+    prepared.wait();
+    await clock.pass(149);
+    assert.deepEqual([told, prepared.offer()], [["ready after 250 ms"], null]);
     await clock.pass(1);
     assert.ok(prepared.offer() !== null);
   });

@@ -9,7 +9,10 @@ import { formatSignal } from "./signal.ts";
  */
 const settle = 10;
 
-/** When the offer is not waited for any longer, in ms: a busy browser must not hold up a search. */
+/**
+ * How long the offer is waited for, in ms, where everything else is there: a busy browser must not hold up a search. The
+ * first connection of a page takes longer than others, a tenth of a second on a slow machine.
+ */
 const longest = 100;
 
 /** How long it is kept for a peer, in ms: as long as a connection may take to open. */
@@ -30,23 +33,30 @@ export interface PreparedEvents {
  */
 export class Prepared {
   #session: Session | null; // null once it ended
+  readonly #clock: Clock;
   readonly #events: PreparedEvents;
   #ready = false;
+  #awaited = false;
   readonly #timers: Cancel[] = [];
 
   constructor(clock: Clock, session: Session, events: PreparedEvents) {
     this.#session = session;
+    this.#clock = clock;
     this.#events = events;
-    this.#timers.push(
-      clock.after(longest, () => this.#tellReady()),
-      clock.after(kept, () => this.#fail()),
-    );
-    void this.#describe(clock, session);
+    this.#timers.push(clock.after(kept, () => this.#fail()));
+    void this.#describe(session);
   }
 
   /** Whether ready was told. */
   get ready(): boolean {
     return this.#ready;
+  }
+
+  /** Says that somebody waits for ready, which comes soon now in any case. */
+  wait(): void {
+    if (this.#awaited || this.#session === null) return;
+    this.#awaited = true;
+    this.#timers.push(this.#clock.after(longest, () => this.#tellReady()));
   }
 
   /**
@@ -72,7 +82,7 @@ export class Prepared {
     this.take()?.close();
   }
 
-  async #describe(clock: Clock, session: Session): Promise<void> {
+  async #describe(session: Session): Promise<void> {
     try {
       await session.describe();
     } catch {
@@ -80,7 +90,7 @@ export class Prepared {
     }
     if (this.#session === null) return;
     session.pc.onicegatheringstatechange = () => this.#gathering(session);
-    this.#timers.push(clock.after(settle, () => this.#tellReady()));
+    this.#timers.push(this.#clock.after(settle, () => this.#tellReady()));
     this.#gathering(session);
   }
 
