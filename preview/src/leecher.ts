@@ -1,7 +1,7 @@
 /** The page that fetches a file: paste or follow a link → it is found, downloaded, checked, shown and saved. */
 
-import { Client, type Content, registerStreaming, streamURL } from "../../peer/browser/src/index.ts";
-import { element, namedMediators, namedStorage, setText, settle } from "./dom.ts";
+import { Client, type Content, endpointOf, registerStreaming, streamURL } from "../../peer/browser/src/index.ts";
+import { element, make, namedMediators, namedStorage, setText, settle } from "./dom.ts";
 import { explain } from "./explain.ts";
 import * as format from "./format.ts";
 import { MediatorLine } from "./mediatorline.ts";
@@ -15,6 +15,9 @@ import { playsLater, Watch } from "./watch.ts";
 /** How often the running bar of the timeline grows, in ms: often enough to look alive. */
 const tick = 200;
 
+/** When the address of a file that is being saved is given up, in ms. */
+const revokeAfter = 60_000;
+
 settle();
 
 const field = element("info-dictionary", HTMLTextAreaElement);
@@ -25,6 +28,7 @@ const note = element("result-note", HTMLParagraphElement);
 const remove = element("remove", HTMLButtonElement);
 const save = element("save", HTMLAnchorElement);
 const timeline = element("timeline", HTMLTableElement);
+const timings = element("timings", HTMLButtonElement);
 const pieces = new PieceMap(element("pieces", HTMLCanvasElement));
 const peerList = new PeerList(element("peer-list", HTMLUListElement), "received");
 const status = new Status();
@@ -247,6 +251,20 @@ field.addEventListener("keydown", (event) => {
 });
 
 remove.addEventListener("click", discard);
+
+// The table knows these browsers alone.
+timings.hidden = endpointOf(navigator.userAgent) === null;
+timings.addEventListener("click", () => download(client.timelineCSV(), `${content?.name || "content"}.timings.csv`));
+
+/** Saves a text as a file, never opened. */
+function download(text: string, name: string): void {
+  const link = make("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/octet-stream" }));
+  link.download = name;
+  link.click();
+  // Not at once: the browser may begin to read it only after this task.
+  setTimeout(() => URL.revokeObjectURL(link.href), revokeAfter);
+}
 
 /** Follows the link in the page's own address, if there is one. */
 function follow(): void {

@@ -21,15 +21,19 @@ const steps: readonly { readonly label: string; readonly ends: readonly Phase[] 
   { label: "The rest", ends: ["complete"] },
 ];
 
-/** The steps that have begun; the last one goes on, unless all is complete. */
+/**
+ * The steps that have begun; the last one goes on, unless all is complete. What a connection that was there
+ * already made needless is left out.
+ */
 export function stepsOf(timeline: Timeline): Step[] {
   const started = timeline.started;
   if (started === undefined) return [];
   const result: Step[] = [];
   let from = 0;
-  for (const { label, ends } of steps) {
+  for (const [index, { label, ends }] of steps.entries()) {
     const stamps = ends.map((phase) => timeline[phase]).filter((stamp) => stamp !== undefined);
     if (stamps.length === 0) {
+      if (steps.slice(index + 1).some((later) => later.ends.some((phase) => timeline[phase] !== undefined))) continue;
       result.push({ label, from, to: null });
       break;
     }

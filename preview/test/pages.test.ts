@@ -41,6 +41,14 @@ test("a mediator that was reached before the start took no time", () => {
   assert.deepEqual(stepsOf({ started: 100, established: 40, peers_named: 130 }).map(({ from, to }) => [from, to]), [[0, 0], [0, 30], [30, null]]);
 });
 
+test("what a connection that was there already made needless is no step", () => {
+  const timeline: Timeline = { started: 100, established: 40, lookup_sent: 101, first_piece: 150, complete: 190 };
+  assert.deepEqual(stepsOf(timeline).map(({ label, to }) => [label, to]), [["Reach a mediator", 0], ["First piece", 50], ["The rest", 90]]);
+  assert.deepEqual(stepsOf({ ...timeline, peers_named: 120 }).map(({ label, to }) => [label, to]), [
+    ["Reach a mediator", 0], ["Find somebody", 20], ["First piece", 50], ["The rest", 90],
+  ]);
+});
+
 test("every piece has a place on the map, in squares that can be seen", () => {
   for (const pieces of [1, 2, 17, 500, 1024, 65_536]) {
     for (const width of [40, 300, 640]) {

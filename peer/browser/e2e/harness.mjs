@@ -316,9 +316,9 @@ export async function paste({ page }, text) {
 }
 
 /** Saves what a page fetched, as a person does by a click on its link, and returns the name and the bytes. */
-export async function save({ page, downloads }, link = "#save") {
+export async function save({ page, downloads }, link = "#save[href]") {
   const before = new Set(readdirSync(downloads));
-  await page.waitForSelector(`${link}[href]`, { visible: true, timeout: patience });
+  await page.waitForSelector(link, { visible: true, timeout: patience });
   await click(page, link);
   let size = -1;
   const name = await until("the saved file", () => {

@@ -50,6 +50,29 @@ for (const name of e2e.browserNames) {
       await getsFile(leecher, file);
     }));
 
+    test("how long each step took is saved, and told to the browser's own tools", e2e.scene(async (t) => {
+      const { link } = await shareFile(t, e2e.makeFile(t, "timed.bin", 200_000));
+      const leecher = await e2e.open(t, browser, link);
+      await e2e.reach(leecher, "complete");
+      const saved = await e2e.save(leecher, "#timings:not([hidden])");
+      assert.equal(saved.name, "timed.bin.timings.csv");
+      const [columns, values, ...rest] = saved.bytes.toString().split("\n").map((line) => line.split(","));
+      assert.deepEqual(rest, [[""]]);
+      const row = Object.fromEntries(columns.map((column, i) => [column, values[i]]));
+      const { endpoint, role, content_bytes: bytes, outcome } = row;
+      assert.deepEqual({ endpoint, role, bytes, outcome }, { endpoint: name, role: "leecher", bytes: "200000", outcome: "complete" });
+      // The lookup may come before or after established: a busy browser is late with its offer.
+      const order = ["started", "mediator_open", "lookup_sent", "peers_named", "answer_received", "ice_connected", "channel_open", "first_piece", "complete"];
+      const stamps = order.map((phase) => Number(row[phase] || "NaN"));
+      assert.deepEqual(stamps, [...stamps].sort((a, b) => a - b), saved.bytes.toString());
+      const measures = await leecher.page.evaluate(() =>
+        performance.getEntriesByType("measure").map(({ name, duration, detail }) => [name, duration.toFixed(3), detail.fullHash]));
+      const hash = /#([0-9a-f]{64})/.exec(link)[1];
+      for (const phase of order.slice(1)) {
+        assert.ok(measures.some(([name, , about]) => name === `p2pcdn:${phase}` && about === hash), `${phase} is no entry: ${measures}`);
+      }
+    }));
+
     test("an empty file and a file of one byte", e2e.scene(async (t) => {
       for (const size of [1, 0]) {
         const file = e2e.makeFile(t, `${size}.bin`, size);

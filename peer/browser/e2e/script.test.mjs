@@ -49,7 +49,7 @@ for (const name of e2e.browserNames) {
       await e2e.until("the images", () => visitor.page.$$eval(".logo", (images) => images.length === 2 && images.every(({ naturalWidth }) => naturalWidth === 1440)));
       await e2e.until("the note", () => visitor.page.$eval("#note", ({ textContent }) => textContent === "note.txt: Grüße"));
       await e2e.until("the manual", () => visitor.page.$eval("#manual", ({ href }) => href !== ""));
-      const saved = await e2e.save(visitor, "#manual");
+      const saved = await e2e.save(visitor, "#manual[href]");
       assert.equal(saved.name, manual.name);
       assert.equal(e2e.sha256(saved.bytes), manual.sha256);
 

@@ -67,28 +67,37 @@ export interface PeerStatus {
   readonly rate: number;
   /** Round trip in milliseconds as ICE measures it, where it is known. */
   readonly rtt?: number;
+  /** The version of DTLS that was agreed on, such as "1.2", where the browser says so. */
+  readonly dtls?: string;
+  /** Whether the parameters of SCTP were exchanged with the descriptions (SNAP), which saves round trips; once it is open. */
+  readonly snap?: boolean;
 }
 
 /**
- * The steps on the way to a content, in their usual order. Only the first time
- * of each is told. A seeder has "started", "mediator_open", "established",
- * "announced", and, as peers come, "offer_received", "answer_sent",
- * "ice_connected", "channel_open".
+ * The steps on the way to a content, in their usual order; as Go's common/timeline, whose comment says
+ * what each is. Only the first time of each is told. A seeder has "started", "mediator_open", "established",
+ * "announced", and, as peers come, "offer_received", "answer_sent", "ice_connected", "dtls_connected",
+ * "channel_open". What a connection that was there already leaves out has no stamp.
  */
-export type Phase =
-  | "started" // get() or seed() was called
-  | "mediator_open" // the WebSocket is open
-  | "established" // the mediator answered the handshake
-  | "announced" // the mediator answered the announce: others can find us
-  | "peers_named" // the mediator named the first peer
-  | "offer_sent"
-  | "offer_received"
-  | "answer_sent"
-  | "answer_received"
-  | "ice_connected"
-  | "channel_open"
-  | "first_piece" // the first piece is verified
-  | "complete"; // the last piece is verified
+export const Phases = [
+  "started", // get() or seed() was called
+  "mediator_open", // the WebSocket is open
+  "lookup_sent", // the question for peers was handed to it
+  "offer_sent", // the first offer was handed to it: with the lookup, or to a peer that was named
+  "established", // the mediator answered the handshake
+  "announced", // the mediator answered the announce: others can find us
+  "peers_named", // the mediator named the first peer
+  "offer_received",
+  "answer_sent",
+  "answer_received",
+  "ice_connected",
+  "dtls_connected", // where the browser says so
+  "channel_open",
+  "first_piece", // the first piece is verified
+  "complete", // the last piece is verified
+] as const;
+
+export type Phase = (typeof Phases)[number];
 
 /** When each phase was first reached; performance.now() in milliseconds. */
 export type Timeline = Readonly<Partial<Record<Phase, number>>>;

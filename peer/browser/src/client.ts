@@ -29,9 +29,10 @@ import { Emitter } from "./emitter.ts";
 import type { PeerID, RandomBytes } from "./ident.ts";
 import { type ErrorMessage, type ICEServer, Path } from "./mediation.ts";
 import { type Exchange, Peer } from "./peer.ts";
-import { type Connect, connector, parseSignal } from "./rtc.ts";
+import { parseSignal, type Prepared, Transport } from "./rtc.ts";
 import { type OpenSocket, openWebSocket, Signaling } from "./signaling.ts";
 import { BlobStore, type Disk, MemoryBudget, memoryFor, openStore, pageDisk } from "./store.ts";
+import { endpointOf, type Endpoint, formatTable, type Measure, pageMeasures, type Row, sinceStart } from "./timeline.ts";
 import { Transfer } from "./transfer.ts";
 import { Uplink } from "./uplink.ts";
 import { Bits } from "./wire.ts";
@@ -44,15 +45,29 @@ export interface ClientSeams {
   readonly randomBytes: RandomBytes;
   readonly openSocket: OpenSocket;
   /** null where the browser has no WebRTC. */
-  readonly connect: Connect | null;
+  readonly transport: Transport | null;
   /** Where contents are kept that are too large for memory. */
   readonly disk: Disk;
   /** Who hashes large files; without it the page does. */
   readonly crew?: Crew;
+  /** Who notes the phases for the browser's own tools; without it nobody does. */
+  readonly measure?: Measure;
   /** Whether the page came over https, and so reaches no ws:// mediator but on its own machine. */
   readonly securePage: boolean;
   /** The device's memory in GiB, roughly; null where the browser does not say. Bounds what is kept there. */
   readonly deviceMemory: number | null;
+}
+
+/** What a page says of a table of timings; all have defaults. */
+export interface TableOptions {
+  /** What was measured, in the page's own words. */
+  readonly scenario?: string;
+  /** Of the random numbers that chose the contents; 0 where none did. */
+  readonly seed?: number;
+  /** Distinct mediators between the peers; a page knows its own alone, so by default 1. */
+  readonly mediators?: number;
+  /** By default what the browser says of itself. */
+  readonly endpoint?: Endpoint;
 }
 
 /** The browser itself. */
@@ -63,9 +78,10 @@ export function browserSeams(): ClientSeams {
     random: Math.random,
     randomBytes: (into) => void crypto.getRandomValues(into),
     openSocket: openWebSocket,
-    connect: supported ? connector(pageClock, (configuration) => new RTCPeerConnection(configuration)) : null,
+    transport: supported ? new Transport(pageClock, (configuration) => new RTCPeerConnection(configuration)) : null,
     disk: pageDisk(),
     crew: pageCrew(),
+    measure: pageMeasures(globalThis),
     securePage: typeof location === "object" && location.protocol === "https:",
     // Chromium alone says it, https://www.w3.org/TR/device-memory, to secure pages.
     deviceMemory: (navigator as { readonly deviceMemory?: number }).deviceMemory ?? null,
@@ -83,6 +99,9 @@ const defaultConnections = 48;
 
 /** How many peers are sent something at a time, in turn: together they fill any uplink. */
 const defaultUploadSlots = 8;
+
+/** Of how many mediators the ICE servers are remembered: of as many as the roster knows. */
+const maxICENamed = 32;
 
 /** How many contents a page may have at a time: as many numbers as the wire protocol has would be 65536. */
 const maxContents = 4096;
@@ -121,10 +140,16 @@ export class Client {
   readonly #memory: MemoryBudget; // of the contents that are kept there
   readonly #uplink: Uplink;
   readonly #downlink: Bucket | null; // what is asked for; null: no limit
-  readonly #openedAt: { mediator_open?: number; established?: number } = {}; // for the timelines
+  #openedAt: { mediator_open?: number; established?: number } = {}; // of the present connection, for the timelines
   #given: readonly string[]; // the mediators that were given or derived, until #start
   #iceOverride: readonly RTCIceServer[] | null;
   #iceServers: readonly ICEServer[] = []; // as the mediator names them
+  readonly #iceNamed = new Map<string, readonly ICEServer[]>(); // by mediators before, by URL; bounded by maxICENamed
+  /**
+   * The connection that is prepared for whoever has the content. One at a time: two
+   * offers that are handed to the same peer would replace each other.
+   */
+  #prepared: { readonly hash: FullHash; readonly of: Prepared } | null = null;
   #number = 0; // the last content number that was given
   #closed = false;
   #allEnded: (() => void) | null = null; // resolves close()
@@ -148,16 +173,22 @@ export class Client {
     this.#given = options.mediators ?? (typeof location === "object" ? defaultMediators(location) : []);
     this.#signaling = new Signaling({
       ...seams,
+      offer: (hash) => this.#offer(hash),
       events: {
-        state: (url, state) => this.#events.emit("mediator", { url, state }),
+        state: (url, state) => {
+          if (state !== "established") this.#openedAt = {};
+          this.#events.emit("mediator", { url, state });
+        },
         opened: () => this.#reached("mediator_open"),
         established: (iceServers) => {
           this.#iceServers = iceServers.filter(usable);
+          this.#remember(this.#iceServers);
           for (const transfer of [...this.#transfers.values()]) transfer.mediatorChanged();
           this.#reached("established");
         },
         announced: (hash) => this.#transfers.get(hash)?.announceStored(),
-        peers: (hash, peers) => this.#transfers.get(hash)?.named(peers),
+        asked: (hash, offering) => this.#transfers.get(hash)?.asked(offering),
+        peers: (hash, peers, offered) => this.#named(hash, peers, offered),
         signal: (hash, from, data) => this.#signalled(hash, from, data),
         refused: (error) => this.#refused(error),
         trouble: (message) => this.#tell(new CdnError("mediator_unreachable", message)),
@@ -174,6 +205,39 @@ export class Client {
   /** The contents that are seeded or downloaded, in the order in which they became known. */
   get contents(): readonly Content[] {
     return [...this.#transfers.values()];
+  }
+
+  /**
+   * How long each step took for each content: the table of Go's common/timeline, as CSV. Throws a CdnError "unsupported" in a
+   * browser that the table does not know, unless the options name one that it is like.
+   */
+  timelineCSV({ scenario = "", seed = 0, mediators = 1, endpoint }: TableOptions = {}): string {
+    const runsIn = endpoint ?? endpointOf(typeof navigator === "object" ? navigator.userAgent : "");
+    if (runsIn === null) throw new CdnError("unsupported", "the table knows Chromium and Firefox alone");
+    const rows: Row[] = [];
+    for (const transfer of this.#transfers.values()) {
+      const { role, timeline, error, state, progress } = transfer;
+      const complete = role === "leecher" ? timeline.complete !== undefined : timeline.announced !== undefined;
+      // A content of a connection that was there already is the next one of these two peers.
+      const next = role === "leecher" && complete && timeline.channel_open === undefined;
+      rows.push({
+        scenario,
+        seed,
+        index: rows.length + 1,
+        flow: "fast",
+        endpoint: runsIn,
+        role,
+        mediators,
+        contentBytes: progress.total,
+        content: next ? (rows.at(-1)?.content ?? 1) + 1 : 1,
+        peer: (this.peerID ?? "").slice(0, 8),
+        outcome: complete ? "complete" : "failed",
+        errorCode: complete ? "" : (error?.code ?? "unfinished"),
+        error: complete ? "" : (error?.message ?? `it is ${state}`),
+        phases: sinceStart(timeline),
+      });
+    }
+    return formatTable(rows);
   }
 
   on<E extends keyof ClientEvents>(event: E, fn: (value: ClientEvents[E]) => void): Off {
@@ -230,6 +294,7 @@ export class Client {
       this.#closed = true;
       for (const transfer of [...this.#hashing.keys(), ...this.#transfers.values()]) transfer.stop();
       for (const peer of [...this.#peers.values()]) peer.close();
+      this.#unprepare();
       this.#signaling.close();
     }
     if (this.#peers.size > 0) {
@@ -256,15 +321,21 @@ export class Client {
       maxPeersServing: this.#options.maxPeersServing ?? defaultPeersServing,
       announce: (hash) => this.#signaling.announce(hash),
       getPeers: (hash) => this.#signaling.getPeers(hash),
-      found: (hash) => this.#signaling.found(hash),
+      found: (hash) => {
+        this.#unprepare(hash);
+        this.#signaling.found(hash);
+      },
       reach: (id, hash) => this.#reach(id, hash),
+      handed: (id, hash) => this.#handed(id, hash),
+      connected: () => this.#connected(),
       ended: (transfer, closed) => this.#transferEnded(transfer, closed),
+      measure: this.#seams.measure ?? (() => {}),
     };
   }
 
   /** Connects to a mediator, if that did not begin yet; those that were given go before others. */
   #start(others: readonly string[] = []): void {
-    if (this.#closed || this.#seams.connect === null) return;
+    if (this.#closed || this.#seams.transport === null) return;
     for (const url of this.#given) this.#checkGiven(url);
     this.#signaling.addMediators(this.#given);
     this.#given = [];
@@ -284,7 +355,7 @@ export class Client {
 
   #checkReady(): void {
     if (this.#closed) throw new CdnError("stopped", "the client is closed");
-    if (this.#seams.connect === null) throw new CdnError("unsupported", "this browser has no WebRTC or no WebSocket");
+    if (this.#seams.transport === null) throw new CdnError("unsupported", "this browser has no WebRTC or no WebSocket");
     if (this.#signaling.mediator === null) {
       throw new CdnError("no_mediator", "no mediator is known: name one as ws://host:port/mediation or wss://…");
     }
@@ -323,6 +394,8 @@ export class Client {
     this.#transfers.set(info.fullHash, transfer);
     transfer.describe(info, this.#freeNumber());
     if (file === null) {
+      this.#prepare(info.fullHash);
+      transfer.search();
       this.#withStore(info.fullHash, () => this.#open(transfer, info));
     } else {
       const geometry = geometryOf(info);
@@ -333,8 +406,8 @@ export class Client {
 
   async #open(transfer: Transfer, asked: Info): Promise<void> {
     try {
-      const { store, info, why } = await openStore(asked, this.#options.storage ?? "auto", this.#seams.disk, this.#memory);
-      await transfer.opened(store, info, null);
+      const { store, info, fresh, why } = await openStore(asked, this.#options.storage ?? "auto", this.#seams.disk, this.#memory);
+      await transfer.opened(store, info, fresh ? new Bits(geometryOf(info).pieces) : null);
       if (why !== null) transfer.tell(new CdnError("store_failed", why));
     } catch (error) {
       transfer.fail(error as CdnError);
@@ -365,6 +438,7 @@ export class Client {
     this.#withStore(transfer.hash, () => closed);
     if (this.#transfers.get(transfer.hash) !== transfer) return;
     this.#transfers.delete(transfer.hash);
+    this.#unprepare(transfer.hash);
     this.#signaling.finish(transfer.hash);
   }
 
@@ -373,17 +447,107 @@ export class Client {
     return transfer?.active === true ? transfer : undefined;
   }
 
+  /**
+   * Prepares a connection for a content whose peers are not known yet, unless one is prepared already; or there are any
+   * that it can share, or will be: a second offer would disturb one that is being made with the same peer.
+   */
+  #prepare(hash: FullHash): void {
+    const { transport } = this.#seams;
+    if (transport === null || this.#prepared !== null || this.#peers.size >= this.#most) return;
+    if ([...this.#peers.values()].some(({ state, outgoing }) => state === "open" || (state === "connecting" && outgoing))) return;
+    const of = transport.prepare(this.#likelyICEServers, {
+      ready: () => this.#signaling.release(),
+      ended: () => (this.#prepared = null),
+    });
+    if (of !== null) this.#prepared = { hash, of };
+  }
+
+  /**
+   * What goes with the lookup of a content. All wait a moment for what is being prepared: those without an offer would find
+   * the same peers before the one that has it, and call them beside it.
+   */
+  #offer(hash: FullHash): string | null | "later" {
+    if (this.#prepared === null) return null;
+    if (!this.#prepared.of.ready) {
+      this.#prepared.of.wait();
+      return "later";
+    }
+    return this.#prepared.hash === hash ? this.#prepared.of.offer() : null;
+  }
+
+  /** Takes what is prepared for the content, if anything is. */
+  #takePrepared(hash: FullHash): Prepared | null {
+    if (this.#prepared?.hash !== hash) return null;
+    const { of } = this.#prepared;
+    this.#prepared = null;
+    this.#signaling.release(); // without the offer, which somebody gets now
+    return of;
+  }
+
+  /** Closes what is prepared for the content, by default for any: it is not needed any more. */
+  #unprepare(hash: FullHash | undefined = this.#prepared?.hash): void {
+    if (this.#prepared === null || this.#prepared.hash !== hash) return;
+    this.#prepared.of.close();
+    this.#prepared = null;
+    this.#signaling.release();
+  }
+
+  /** The ICE servers that the mediator will name: those of the last time, or itself; it serves STUN at the same port as a rule. */
+  get #likelyICEServers(): readonly RTCIceServer[] {
+    if (this.#iceOverride !== null) return this.#iceOverride;
+    const { mediator } = this.#signaling;
+    return mediator === null ? [] : (this.#iceNamed.get(mediator) ?? [stunOf(mediator)].filter(usable));
+  }
+
+  #remember(servers: readonly ICEServer[]): void {
+    const mediator = this.#signaling.mediator as string;
+    this.#iceNamed.delete(mediator);
+    this.#iceNamed.set(mediator, servers);
+    for (const [oldest] of this.#iceNamed) {
+      if (this.#iceNamed.size <= maxICENamed) return;
+      this.#iceNamed.delete(oldest);
+    }
+  }
+
+  /** The mediator named peers of a content; an offer that none of them could take is of no use to anybody else. */
+  #named(hash: FullHash, peers: readonly PeerID[], offered: PeerID | null): void {
+    this.#transfers.get(hash)?.named(peers, offered);
+    if (offered !== null || peers.length === 0) this.#unprepare(hash);
+  }
+
+  /** The peer was handed the offer of what is prepared for the content: that is the connection to it, if there is none. */
+  #handed(id: PeerID, hash: FullHash): Peer | null {
+    const prepared = this.#takePrepared(hash);
+    if (prepared === null) return null; // an earlier one was handed it, too, or it took too long
+    const known = this.#peers.get(id);
+    if (known !== undefined) {
+      if (known.conn === null) prepared.close();
+      else known.conn.handed(prepared);
+      return known.state === "closed" ? null : known;
+    }
+    return this.#connect(id, hash, true, prepared, true);
+  }
+
   /** The connection to the peer, which is called if there is none; null where there is no room, or no mediator now. */
   #reach(id: PeerID, hash: FullHash): Peer | null {
     const known = this.#peers.get(id);
     if (known !== undefined) return known.state === "closed" ? null : known;
-    return this.#connect(id, hash, true);
+    return this.#connect(id, hash, true, this.#takePrepared(hash));
   }
 
-  #connect(id: PeerID, hash: FullHash, outgoing: boolean): Peer | null {
+  /** The open connections, those first that we began: others came to get something. */
+  #connected(): Peer[] {
+    const open = [...this.#peers.values()].filter(({ state }) => state === "open");
+    return [...open.filter(({ outgoing }) => outgoing), ...open.filter(({ outgoing }) => !outgoing)];
+  }
+
+  #connect(id: PeerID, hash: FullHash, outgoing: boolean, prepared: Prepared | null = null, handed = false): Peer | null {
     const local = this.#signaling.peerID;
-    const { connect, clock } = this.#seams;
-    if (connect === null || local === null || this.#peers.size >= this.#most) return null;
+    const { transport, clock } = this.#seams;
+    if (transport === null || local === null || this.#connections >= this.#most) {
+      prepared?.close();
+      return null;
+    }
     const peer = new Peer(
       { clock, uplink: this.#uplink, exchange: (of) => this.#exchange(of), ended: (gone) => this.#peerEnded(gone) },
       id,
@@ -392,11 +556,12 @@ export class Client {
     );
     this.#peers.set(id, peer);
     peer.begin(
-      connect({
+      transport.connect({
         local,
         remote: id,
         offerer: outgoing,
-        iceServers: this.#iceOverride ?? this.#iceServers,
+        iceServers: () => this.#iceOverride ?? this.#iceServers,
+        ...(prepared !== null && { prepared, handed }),
         handler: {
           // A mediator that was lost in between knows us by another id: the attempt runs out.
           signal: (data) => void this.#signaling.signal(hash, id, data),
@@ -409,6 +574,11 @@ export class Client {
       }),
     );
     return peer;
+  }
+
+  /** All connections, the prepared one included. */
+  get #connections(): number {
+    return this.#peers.size + (this.#prepared === null ? 0 : 1);
   }
 
   /** The most connections. */
@@ -470,7 +640,6 @@ export class Client {
 
   /** What was reached before the content began counts for it, too. */
   #carryPhases(transfer: Transfer): void {
-    if (this.#signaling.state !== "established") return;
     for (const phase of ["mediator_open", "established"] as const) {
       const at = this.#openedAt[phase];
       if (at !== undefined) transfer.reached(phase, at);
@@ -483,6 +652,12 @@ function readSource(source: string | InfoDictionary): { info: Info; mediators: r
   if (source.trimStart().startsWith("{")) return { info: parseInfo(source), mediators: [] };
   const link = parseLink(source);
   return { info: infoOfLink(link), mediators: link.mediators };
+}
+
+/** The mediator as a STUN server. */
+function stunOf(mediator: string): ICEServer {
+  const { protocol, hostname, port } = new URL(mediator);
+  return { urls: [`stun:${hostname}:${port || (protocol === "wss:" ? 443 : 80)}`] };
 }
 
 /** Whether a browser takes the server: RTCPeerConnection throws for all of them where one is malformed. */

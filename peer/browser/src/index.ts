@@ -29,7 +29,8 @@ export {
   type State,
   type Timeline,
 } from "./api.ts";
-export { Client, type ClientSeams, browserSeams, defaultMediators } from "./client.ts";
+export { Client, type ClientSeams, type TableOptions, browserSeams, defaultMediators } from "./client.ts";
 export { ContentError, type ContentCode, type InfoDictionary } from "./content.ts";
 export type { MediatorState } from "./signaling.ts";
 export type { Streamable } from "./streaming.ts";
+export { type Endpoint, endpointOf } from "./timeline.ts";

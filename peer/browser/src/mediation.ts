@@ -73,6 +73,10 @@ export interface ICEServer {
 export interface GetPeers {
   readonly type: "get_peers";
   readonly fullHash: FullHash;
+  /** What we would signal to the first peer that is named; the mediator hands it to one. At most as long as a signal. */
+  readonly offer?: string;
+  /** Between mediators: whose offer it is. */
+  readonly senderID?: PeerID;
 }
 
 /** Names peers that seed a content; none: the search ended with nobody. */
@@ -80,6 +84,8 @@ export interface Peers {
   readonly type: "peers";
   readonly fullHash: FullHash;
   readonly peers: readonly PeerID[];
+  /** Which of them was handed the offer that came with get_peers. */
+  readonly offered?: PeerID;
   /** Between mediators: peers that were named and seed it no more. */
   readonly gone?: readonly PeerID[];
 }
@@ -194,16 +200,17 @@ function readMessage(fields: Fields): Message {
     case "established":
       return { type, iceServers: fields.iceServers("ice_servers"), mediators: fields.optionalTexts("mediators") };
     case "peers":
-      return { type, fullHash: fields.fullHash(), peers: fields.peerIDs("peers"), ...fields.gone() };
+      return { type, fullHash: fields.fullHash(), peers: fields.peerIDs("peers"), ...fields.optionalID("offered", "offered"), ...fields.gone() };
     case "signal":
       return {
         type,
         fullHash: fields.fullHash(),
         peerID: fields.peerID("peer_id"),
-        signalData: fields.signalData(),
+        signalData: fields.signalData("signal_data"),
         ...fields.optionalID("sender_id", "senderID"),
       };
     case "get_peers":
+      return { type, fullHash: fields.fullHash(), ...fields.offer(), ...fields.optionalID("sender_id", "senderID") };
     case "announce":
     case "announced":
     case "finish":
@@ -357,14 +364,25 @@ class Fields {
     };
   }
 
-  signalData(): string {
-    const data = this.#string("signal_data");
-    if (utf8Length(data) > MaxSignalData || utf8Length(JSON.stringify(data)) > maxQuotedSignalData) {
-      const why = `signal_data has at most ${MaxSignalData} bytes, and ${maxQuotedSignalData} in quotes`;
+  signalData(name: string): string {
+    const data = this.#string(name);
+    if (!fitsSignal(data)) {
+      const why = `${name} has at most ${MaxSignalData} bytes, and ${maxQuotedSignalData} in quotes`;
       throw new DecodeError("signal_too_big", why);
     }
     return data;
   }
+
+  /** An object with the offer, empty where there is none; an empty one says no more than none. */
+  offer(): { offer?: string } {
+    const offer = this.has("offer") ? this.signalData("offer") : "";
+    return offer === "" ? {} : { offer };
+  }
+}
+
+/** Whether the text is short enough for a signal_data. */
+export function fitsSignal(text: string): boolean {
+  return utf8Length(text) <= MaxSignalData && utf8Length(JSON.stringify(text)) <= maxQuotedSignalData;
 }
 
 /** The message as JSON. Decoding that gives the message again; the text of an error is cut to MaxText. */
@@ -386,7 +404,7 @@ function envelope(message: Message): object {
         ...(message.mediators.length > 0 && { mediators: message.mediators }),
       };
     case "peers":
-      return { type, full_hash: message.fullHash, peers: message.peers, gone: message.gone };
+      return { type, full_hash: message.fullHash, peers: message.peers, offered: message.offered, gone: message.gone };
     case "signal":
       return {
         type,
@@ -396,6 +414,7 @@ function envelope(message: Message): object {
         signal_data: message.signalData,
       };
     case "get_peers":
+      return { type, full_hash: message.fullHash, offer: message.offer, sender_id: message.senderID };
     case "announce":
     case "announced":
     case "finish":

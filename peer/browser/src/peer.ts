@@ -7,7 +7,7 @@ import type { Bytes } from "./bytes.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import type { FullHash } from "./content.ts";
 import type { PeerID } from "./ident.ts";
-import type { Conn, ConnPhase, EndCode } from "./rtc.ts";
+import type { Conn, ConnPhase, EndCode, Stats } from "./rtc.ts";
 import { type Source, Uploader, type Uplink } from "./uplink.ts";
 import {
   type Block,
@@ -27,8 +27,11 @@ export interface Exchange extends Source {
   readonly hash: FullHash;
   /** Whether pieces are still missing, so that the peer is asked for them. */
   readonly wanting: boolean;
-  /** The channel is open, and we want the peer for this content. */
-  attach(peer: Peer): void;
+  /**
+   * The channel is open: we want the peer for this content, which it should have (likely), or its handshake came and
+   * is handed to received next.
+   */
+  attach(peer: Peer, likely: boolean): void;
   /** The peer's handshake came; false where the content takes no more peers. */
   greeted(peer: Peer): boolean;
   /** A frame of the content came. */
@@ -55,8 +58,8 @@ export interface PeerHost {
 /** How long a connection that no content uses is kept, in ms: long enough for the next file of a page. */
 const idleTimeout = 30_000;
 
-/** How often the round trip is measured, in ms. */
-const rttInterval = 5_000;
+/** How often the connection is measured, in ms. */
+const statsInterval = 5_000;
 
 /**
  * Contents that are downloaded from a peer at a time; others wait for their turn. Together
@@ -77,7 +80,7 @@ export class Peer {
   #conn: Conn | null = null; // set once, by begin
   #state: "connecting" | "open" | "closed" = "connecting";
   #maxFrame = 0; // bytes; once open
-  #rtt: number | undefined;
+  #stats: Stats | null = null; // as measured last; null before
   readonly #waiting = new Set<Exchange>(); // contents that want it once it is open, and it is their turn; oldest first
   readonly #attached = new Set<Exchange>(); // contents whose swarm has it
   /** The peer's content numbers. left: goodbye was said, so what still comes is void. Bounded by maxNumbers. */
@@ -109,9 +112,9 @@ export class Peer {
     return this.#maxFrame;
   }
 
-  /** The round trip in ms, once it was measured. */
-  get rtt(): number | undefined {
-    return this.#rtt;
+  /** What was measured of the connection last; null before. */
+  get stats(): Stats | null {
+    return this.#stats;
   }
 
   get conn(): Conn | null {
@@ -132,7 +135,7 @@ export class Peer {
     for (const exchange of this.#waiting) {
       const downloads = [...this.#attached].filter((other) => other.wanting).length;
       if (downloads >= maxDownloads) return;
-      exchange.attach(this);
+      exchange.attach(this, true);
     }
   }
 
@@ -204,7 +207,7 @@ export class Peer {
     this.phase("channel_open");
     this.admit();
     if (this.#waiting.size + this.#attached.size === 0) this.#rest();
-    this.#measureRTT();
+    this.#measureStats();
   }
 
   phase(phase: ConnPhase | "channel_open"): void {
@@ -263,7 +266,7 @@ export class Peer {
     if (exchange === undefined) return this.#refuse(frame.fullHash, Reason.NotHere);
     if (!this.#attached.has(exchange)) {
       if (!exchange.greeted(this)) return this.#refuse(frame.fullHash, Reason.Overloaded);
-      exchange.attach(this);
+      exchange.attach(this, false);
     }
     exchange.received(this, frame);
   }
@@ -298,15 +301,15 @@ export class Peer {
     if (this.#state === "open") this.#idle = this.#host.clock.after(idleTimeout, () => this.close());
   }
 
-  #measureRTT(): void {
-    this.#conn?.rtt().then(
-      (rtt) => {
-        if (rtt === null || this.#state !== "open") return;
-        this.#rtt = rtt;
+  #measureStats(): void {
+    this.#conn?.stats().then(
+      (stats) => {
+        if (this.#state !== "open") return;
+        this.#stats = { ...stats, rtt: stats.rtt ?? this.#stats?.rtt ?? null };
         for (const exchange of this.#attached) exchange.peerChanged();
       },
       () => {}, // a browser that does not say is none the worse
     );
-    this.#measure = this.#host.clock.after(rttInterval, () => this.#measureRTT());
+    this.#measure = this.#host.clock.after(statsInterval, () => this.#measureStats());
   }
 }

@@ -11,14 +11,23 @@
  *
  * Glare: when both sides offer at once, the offer of the lower peer id stands. Its
  * sender ignores the other offer; the side with the higher id drops its own and answers.
+ *
+ * A connection can be prepared before it is known with whom (rtc/prepared.ts): a mediator hands its offer to
+ * a peer, and says to whom. There may be something with that peer already, which neither side
+ * could know. So both are kept, and the answer decides, which says to what offer it is; of an answer that
+ * was given and one that is received, glare decides.
  */
 
 import type { Bytes } from "./bytes.ts";
-import { utf8Length } from "./bytes.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import type { PeerID } from "./ident.ts";
-import { MaxSignalData } from "./mediation.ts";
+import { Prepared, type PreparedEvents } from "./rtc/prepared.ts";
+import { maxWaiting, Session } from "./rtc/session.ts";
+import { formatSignal, fragmentOf, type Signal } from "./rtc/signal.ts";
 import { ChannelLabel, MaxFrame, MinFrame } from "./wire.ts";
+
+export type { Prepared } from "./rtc/prepared.ts";
+export { formatSignal, parseSignal, type Signal } from "./rtc/signal.ts";
 
 /** How long a connection may take to open, in ms: nobody waits longer than this. */
 export const ConnectTimeout = 20_000;
@@ -39,58 +48,14 @@ const hardLimit = 4 << 20;
 /** How long close waits for what was sent to leave, in ms: a goodbye is short. */
 const flushTimeout = 500;
 
-/** Remote candidates that may wait for the description. Any single working one is enough, so what comes above is dropped. */
-const maxWaiting = 64;
+/**
+ * How long after the answer a connection may take before it is begun anew, in ms, where it was made with other ICE
+ * servers than those that the mediator names: with a relay it may work. Most are open by then, so hardly one is disturbed.
+ */
+const secondTry = 2_000;
 
 /** Remote signals that may wait to be handled: two descriptions and all candidates that they may have. */
 const maxSignals = 2 * maxWaiting;
-
-/** Bounds a candidate's text, in bytes: a host name of 255 and the fixed fields, with room for extensions. */
-const maxCandidate = 1024;
-
-/** What one peer says to the other by way of the mediators. */
-export type Signal =
-  | { readonly type: "offer" | "answer"; readonly sdp: string }
-  /** null: there are no more. */
-  | { readonly type: "candidate"; readonly candidate: RTCIceCandidateInit | null };
-
-/** Parses signal_data; null where it is no signal of this project. */
-export function parseSignal(text: string): Signal | null {
-  if (utf8Length(text) > MaxSignalData) return null;
-  let fields: Partial<Record<string, unknown>>;
-  try {
-    fields = Object(JSON.parse(text)) as typeof fields;
-  } catch {
-    return null;
-  }
-  const { type, sdp, candidate } = fields;
-  if (type === "offer" || type === "answer") {
-    return typeof sdp === "string" && sdp.includes("m=application") ? { type, sdp } : null;
-  }
-  return type === "candidate" ? parseCandidate(candidate) : null;
-}
-
-function parseCandidate(value: unknown): Signal | null {
-  if (value === null) return { type: "candidate", candidate: null };
-  if (typeof value !== "object") return null;
-  const { candidate, sdpMid, sdpMLineIndex, usernameFragment } = value as Partial<Record<string, unknown>>;
-  if (candidate === "") return { type: "candidate", candidate: null }; // older browsers say so that there are no more
-  if (typeof candidate !== "string" || utf8Length(candidate) > maxCandidate) return null;
-  return {
-    type: "candidate",
-    candidate: {
-      candidate,
-      sdpMid: typeof sdpMid === "string" ? sdpMid : null,
-      sdpMLineIndex: typeof sdpMLineIndex === "number" ? sdpMLineIndex : null,
-      usernameFragment: typeof usernameFragment === "string" ? usernameFragment : null,
-    },
-  };
-}
-
-/** The signal as signal_data. */
-export function formatSignal(signal: Signal): string {
-  return JSON.stringify(signal);
-}
 
 /** Why a connection ended. "closed": we closed it, and all is well. */
 export type EndCode =
@@ -103,7 +68,7 @@ export type EndCode =
   | "bad_signal"; // a description that cannot be used, or more signals than anybody needs
 
 /** The steps of a connection, for the timeline. */
-export type ConnPhase = "offer_sent" | "offer_received" | "answer_sent" | "answer_received" | "ice_connected";
+export type ConnPhase = "offer_sent" | "offer_received" | "answer_sent" | "answer_received" | "ice_connected" | "dtls_connected";
 
 /** Hears what happens to a connection; never called during connect() or a method of the Conn. */
 export interface Handler {
@@ -127,40 +92,66 @@ export interface Peering {
   readonly remote: PeerID;
   /** Whether this side offers; an answerer waits for an offer. */
   readonly offerer: boolean;
-  readonly iceServers: readonly RTCIceServer[];
+  /** Those that are to be used now. */
+  readonly iceServers: () => readonly RTCIceServer[];
   readonly handler: Handler;
+  /** What was prepared, for an offerer; without it everything begins now. It is the connection's own from now on. */
+  readonly prepared?: Prepared;
+  /** Whether a mediator handed the prepared offer to the peer: then it is not sent. */
+  readonly handed?: boolean;
+}
+
+/** What is measured of a connection. */
+export interface Stats {
+  /** The round trip in ms, as ICE measures it; null where it is not known. */
+  readonly rtt: number | null;
+  /** The version of DTLS, such as "1.2"; null where it is not known. */
+  readonly dtls: string | null;
+  /** Whether the parameters of SCTP were exchanged with the descriptions (SNAP). */
+  readonly snap: boolean;
 }
 
 /** A connection to a peer. */
 export interface Conn {
   /** Hands in a signal of the remote peer. */
   signal(signal: Signal): void;
+  /**
+   * Says that a mediator handed the offer of what was prepared to the peer. It is the connection's own from now on: used where
+   * the peer answers it, or else closed.
+   */
+  handed(prepared: Prepared): void;
   /** Queues a copy of a frame. Where the connection is not open, nothing happens: closed says so. */
   send(frame: Bytes): void;
   /** Bytes that were sent and have not left. */
   readonly buffered: number;
   /** Ends the connection once what was sent has left, or soon. Handler.closed comes when it is done. */
   close(code?: EndCode, message?: string): void;
-  /** The round trip in ms, as ICE measures it; null where it is not known. */
-  rtt(): Promise<number | null>;
+  stats(): Promise<Stats>;
 }
-
-/** Begins a connection. It ends with Handler.closed, which comes also where it cannot even begin. */
-export type Connect = (peering: Peering) => Conn;
 
 /** Makes connections of the given RTCPeerConnections. */
-export function connector(clock: Clock, create: (configuration: RTCConfiguration) => RTCPeerConnection): Connect {
-  return (peering) => new PeerConn(peering, clock, create);
-}
+export class Transport {
+  readonly #clock: Clock;
+  readonly #create: (configuration: RTCConfiguration) => RTCPeerConnection;
 
-/** One RTCPeerConnection. A connection has one, and a second one after it lost a glare. */
-interface Session {
-  readonly pc: RTCPeerConnection;
-  readonly offering: boolean;
-  described: boolean; // our description was sent: candidates may follow
-  remoteSet: boolean;
-  readonly local: (RTCIceCandidateInit | null)[]; // candidates that wait for our description to be sent
-  readonly waiting: RTCIceCandidateInit[]; // remote ones that wait for the remote description; bounded by maxWaiting
+  constructor(clock: Clock, create: (configuration: RTCConfiguration) => RTCPeerConnection) {
+    this.#clock = clock;
+    this.#create = create;
+  }
+
+  /** Begins a connection. It ends with Handler.closed, which comes also where it cannot even begin. */
+  connect(peering: Peering): Conn {
+    return new PeerConn(peering, this.#clock, this.#create);
+  }
+
+  /** Begins a connection with whoever will be found; null where that cannot be. */
+  prepare(iceServers: readonly RTCIceServer[], events: PreparedEvents): Prepared | null {
+    try {
+      return new Prepared(this.#clock, new Session(this.#create, iceServers, true), events);
+    } catch {
+      return null; // with whoever is found it begins as ever, and fails there
+    }
+  }
 }
 
 class PeerConn implements Conn {
@@ -168,6 +159,7 @@ class PeerConn implements Conn {
   readonly #clock: Clock;
   readonly #create: (configuration: RTCConfiguration) => RTCPeerConnection;
   #session: Session | null = null; // null for an answerer that waits for an offer
+  #spare: Session | null = null; // another offer of ours that the peer was handed; null once the connection is open
   #channel: RTCDataChannel | null = null; // null before it is open
   #opened = false; // the handler was told so
   #tasks: Promise<void> = Promise.resolve(); // signals are handled one after the other
@@ -175,13 +167,14 @@ class PeerConn implements Conn {
   #ended = false;
   #deadline: Cancel;
   #disconnected: Cancel = () => {};
+  #secondTry: Cancel = () => {};
 
   constructor(peering: Peering, clock: Clock, create: (configuration: RTCConfiguration) => RTCPeerConnection) {
     this.#peering = peering;
     this.#clock = clock;
     this.#create = create;
     this.#deadline = clock.after(ConnectTimeout, () => this.close("timeout", "the connection did not open in time"));
-    if (peering.offerer) this.#do(() => this.#offer());
+    if (peering.offerer) this.#call(peering.prepared?.take() ?? null, peering.handed === true);
   }
 
   get buffered(): number {
@@ -195,6 +188,23 @@ class PeerConn implements Conn {
       this.#signals--;
       await this.#signalled(signal);
     });
+  }
+
+  /** Offers, by what was prepared where there is something, and that perhaps with the peer already. */
+  #call(prepared: Session | null, handed: boolean): void {
+    if (prepared === null) return this.#do(() => this.#offer());
+    this.#session = this.#own(prepared);
+    this.#do(() => (handed ? this.#trickle(prepared) : this.#send(prepared)));
+  }
+
+  handed(prepared: Prepared): void {
+    const spare = prepared.take();
+    if (spare === null) return;
+    const { local, remote } = this.#peering;
+    const answered = this.#session?.offering === false; // an offer of the peer's, which stands if its id is the lower one
+    if (this.#ended || this.#channel !== null || this.#spare !== null || (answered && local > remote)) return spare.close();
+    this.#spare = this.#own(spare);
+    this.#do(() => this.#trickle(spare));
   }
 
   send(frame: Bytes): void {
@@ -213,6 +223,8 @@ class PeerConn implements Conn {
     this.#ended = true;
     this.#deadline();
     this.#disconnected();
+    this.#secondTry();
+    this.#dropSpare();
     const session = this.#session;
     const channel = this.#channel;
     let told = false;
@@ -221,7 +233,7 @@ class PeerConn implements Conn {
       told = true;
       stopWaiting();
       if (channel !== null) channel.onclose = null;
-      if (session !== null) discard(session);
+      session?.close();
       this.#peering.handler.closed(code, message);
     };
     // The channel sends what waits before it closes; the peer connection would not.
@@ -235,15 +247,18 @@ class PeerConn implements Conn {
     }
   }
 
-  async rtt(): Promise<number | null> {
-    const stats = await this.#session?.pc.getStats();
+  async stats(): Promise<Stats> {
+    const session = this.#session;
+    const stats = await session?.pc.getStats();
     let rtt: number | null = null;
-    stats?.forEach((report: { type: string; nominated?: boolean; currentRoundTripTime?: number }) => {
+    let dtls: string | null = null;
+    stats?.forEach((report: { type: string; nominated?: boolean; currentRoundTripTime?: number; tlsVersion?: string }) => {
       if (report.type === "candidate-pair" && report.nominated && report.currentRoundTripTime !== undefined) {
         rtt = 1000 * report.currentRoundTripTime;
       }
+      if (report.type === "transport" && report.tlsVersion !== undefined) dtls = versionOf(report.tlsVersion);
     });
-    return rtt;
+    return { rtt, dtls, snap: session?.snap ?? false };
   }
 
   /** Runs a task after those before it; a failure ends the connection. */
@@ -258,56 +273,73 @@ class PeerConn implements Conn {
     });
   }
 
-  #send(signal: Signal): void {
+  #tell(signal: Signal): void {
     this.#peering.handler.signal(formatSignal(signal));
   }
 
+  /** Begins a session in place of the one before. */
   #begin(offering: boolean): Session {
-    const pc = this.#create({ iceServers: [...this.#peering.iceServers] });
-    const session: Session = { pc, offering, described: false, remoteSet: false, local: [], waiting: [] };
-    if (this.#session !== null) discard(this.#session);
+    const session = this.#own(new Session(this.#create, this.#peering.iceServers(), offering));
+    this.#session?.close();
     this.#session = session;
-    pc.onicecandidate = ({ candidate }) => {
-      if (candidate?.candidate === "") return; // the end of one section; null follows
-      const found = candidate?.toJSON() ?? null;
-      if (session.described) this.#send({ type: "candidate", candidate: found });
-      else session.local.push(found);
-    };
-    pc.oniceconnectionstatechange = () => this.#iceChanged(pc.iceConnectionState);
-    pc.onconnectionstatechange = () => {
-      if (pc.connectionState === "failed") this.close("lost", "the connection failed");
-    };
-    pc.ondatachannel = ({ channel }) => {
-      if (channel.label === ChannelLabel && channel.ordered && reliable(channel)) this.#watch(session, channel);
-      else channel.close(); // whatever becomes of it, it is not ours
-    };
+    this.#secondTry();
     return session;
   }
 
-  #iceChanged(state: RTCIceConnectionState): void {
+  /** Listens to a session. What a spare tells is of no interest. */
+  #own(session: Session): Session {
+    const { pc, channel } = session;
+    const present = (): boolean => session === this.#session;
+    pc.oniceconnectionstatechange = () => {
+      if (present()) this.#iceChanged(session, pc.iceConnectionState);
+    };
+    pc.onconnectionstatechange = () => {
+      if (present() && pc.connectionState === "failed") this.#failed(session, "the connection failed");
+    };
+    pc.ondatachannel = ({ channel: theirs }) => {
+      if (theirs.label === ChannelLabel && theirs.ordered && reliable(theirs)) this.#watch(session, theirs);
+      else theirs.close(); // whatever becomes of it, it is not ours
+    };
+    if (channel !== null) this.#watch(session, channel);
+    return session;
+  }
+
+  #dropSpare(): void {
+    this.#spare?.close();
+    this.#spare = null;
+  }
+
+  #iceChanged(session: Session, state: RTCIceConnectionState): void {
     this.#disconnected();
     if (state === "connected" || state === "completed") this.#peering.handler.phase("ice_connected");
-    if (state === "failed") this.close("lost", "no way to the peer was found");
+    if (state === "failed") this.#failed(session, "no way to the peer was found");
     if (state === "disconnected") {
       this.#disconnected = this.#clock.after(LostAfter, () => this.close("lost", "the connection was lost"));
     }
   }
 
   async #offer(): Promise<void> {
-    const session = this.#begin(true);
-    this.#watch(session, session.pc.createDataChannel(ChannelLabel));
-    await this.#describe(session, "offer");
-    this.#peering.handler.phase("offer_sent");
+    await this.#send(this.#begin(true));
   }
 
-  /** Makes our description, which starts the gathering, and sends it. */
-  async #describe(session: Session, type: "offer" | "answer"): Promise<void> {
-    const { pc } = session;
-    await pc.setLocalDescription(type === "offer" ? await pc.createOffer() : await pc.createAnswer());
+  /** Sends our description, as soon as there is one. */
+  async #send(session: Session): Promise<void> {
+    await session.describe();
     if (this.#ended) return;
-    this.#send({ type, sdp: (pc.localDescription as RTCSessionDescription).sdp });
-    session.described = true;
-    for (const candidate of session.local.splice(0)) this.#send({ type: "candidate", candidate });
+    const sdp = session.write();
+    if (session.offering) {
+      this.#tell({ type: "offer", sdp });
+    } else {
+      const to = session.remoteFragment;
+      this.#tell({ type: "answer", sdp, ...(to !== "" && { to }) });
+    }
+    await this.#trickle(session);
+    this.#peering.handler.phase(session.offering ? "offer_sent" : "answer_sent");
+  }
+
+  /** The peer has our description: it is told our candidates. */
+  async #trickle(session: Session): Promise<void> {
+    session.trickle((candidate) => this.#tell({ type: "candidate", candidate }));
   }
 
   /** After the channel is open there is nothing left to agree on but candidates. */
@@ -317,44 +349,81 @@ class PeerConn implements Conn {
         if (this.#channel === null) await this.#offered(signal.sdp);
         return;
       case "answer":
-        if (this.#session?.offering) await this.#answered(this.#session, signal.sdp);
+        if (this.#channel === null) await this.#answered(signal.sdp, signal.to);
         return;
       case "candidate":
-        if (this.#session !== null && signal.candidate !== null) await this.#remote(this.#session, signal.candidate);
+        if (signal.candidate !== null) await this.#session?.take(signal.candidate);
     }
   }
 
   /**
    * Answers an offer. Against our own offer, that of the lower id stands. A new offer
-   * of a peer that we answered already replaces the earlier one.
+   * of a peer that we answered already replaces the earlier one; the same one again does not.
    */
   async #offered(sdp: string): Promise<void> {
     const { local, remote, handler } = this.#peering;
-    if (this.#session?.offering && local < remote) return;
+    const before = this.#session;
+    if (before?.offering && local < remote) return;
+    const fragment = fragmentOf(sdp);
+    if (before?.remoteSet && !before.offering && fragment !== "" && fragment === before.remoteFragment) return;
+    if (local > remote) this.#dropSpare(); // theirs stands
     const session = this.#begin(false);
     handler.phase("offer_received");
-    await this.#setRemote(session, { type: "offer", sdp });
+    await session.setRemote({ type: "offer", sdp });
     if (this.#ended) return;
-    await this.#describe(session, "answer");
-    handler.phase("answer_sent");
+    await this.#send(session);
+    this.#watchDTLS(session);
   }
 
-  /** Takes the answer to our offer. A second answer is ignored. */
-  async #answered(session: Session, sdp: string): Promise<void> {
-    if (session.remoteSet) return;
+  /** Takes the answer to an offer of ours, once. */
+  async #answered(sdp: string, to: string | undefined): Promise<void> {
+    const offers = [this.#session, this.#spare].filter((one): one is Session => one?.offering === true);
+    // A peer that does not say which it means answers the only one, as a rule.
+    const session = offers.find((one) => (to === undefined ? !one.remoteSet : one.fragment === to));
+    if (session === undefined || session.remoteSet) return;
+    if (session === this.#spare) this.#useSpare(session);
     this.#peering.handler.phase("answer_received");
-    await this.#setRemote(session, { type: "answer", sdp });
+    await session.setRemote({ type: "answer", sdp });
+    if (this.#ended) return;
+    this.#watchDTLS(session);
+    this.#secondTry();
+    this.#secondTry = this.#clock.after(secondTry, () => this.#tryAgain(session));
   }
 
-  async #setRemote(session: Session, description: RTCSessionDescriptionInit): Promise<void> {
-    await session.pc.setRemoteDescription(description);
-    session.remoteSet = true;
-    for (const candidate of session.waiting.splice(0)) await add(session, candidate);
+  /** The peer took the offer that it was handed. One that it was sent beside it may be what it takes in the end. */
+  #useSpare(spare: Session): void {
+    const before = this.#session;
+    this.#session = spare;
+    this.#spare = before?.offering && !before.remoteSet ? before : null;
+    if (before !== this.#spare) before?.close();
   }
 
-  async #remote(session: Session, candidate: RTCIceCandidateInit): Promise<void> {
-    if (session.remoteSet) await add(session, candidate);
-    else if (session.waiting.length < maxWaiting) session.waiting.push(candidate);
+  /**
+   * Begins anew with the servers that the mediator names, where the present ones are others, as the mediator was not
+   * there yet; false where they are the same, or it is too late.
+   */
+  #tryAgain(session: Session): boolean {
+    if (this.#opened || session !== this.#session || !session.offering || same(session.servers, this.#peering.iceServers())) return false;
+    this.#dropSpare();
+    this.#do(() => this.#offer());
+    return true;
+  }
+
+  #failed(session: Session, why: string): void {
+    if (!this.#tryAgain(session)) this.close("lost", why);
+  }
+
+  /** Tells when the handshake of DTLS is done, where the browser says so. */
+  #watchDTLS(session: Session): void {
+    const dtls = session.pc.sctp?.transport;
+    if (dtls === undefined) return;
+    const look = (): void => {
+      if (dtls.state !== "connected" || session !== this.#session || this.#ended) return;
+      dtls.onstatechange = null;
+      this.#peering.handler.phase("dtls_connected");
+    };
+    dtls.onstatechange = look;
+    look();
   }
 
   /** Waits for the channel to open. */
@@ -395,6 +464,8 @@ class PeerConn implements Conn {
     if (this.#opened) return;
     this.#opened = true;
     this.#deadline();
+    this.#secondTry();
+    this.#dropSpare();
     const maxFrame = Math.min(session.pc.sctp?.maxMessageSize || MaxFrame, MaxFrame); // 0: any size
     if (maxFrame < MinFrame) return this.close("bad_frame", `the peer takes frames of ${maxFrame} bytes only`);
     this.#peering.handler.opened(maxFrame);
@@ -405,19 +476,13 @@ function reliable({ maxRetransmits, maxPacketLifeTime }: RTCDataChannel): boolea
   return maxRetransmits === null && maxPacketLifeTime === null;
 }
 
-/** Ends a session; nothing more is heard of it. */
-function discard({ pc }: Session): void {
-  pc.onicecandidate = null;
-  pc.oniceconnectionstatechange = null;
-  pc.onconnectionstatechange = null;
-  pc.ondatachannel = null;
-  pc.close();
+/** Whether both name the same servers, in the same order. */
+function same(a: readonly RTCIceServer[], b: readonly RTCIceServer[]): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
-/**
- * Hands a candidate to the browser. One that cannot be used (of a kind that it does not
- * know, of an offer that lost a glare) leaves the others as they are.
- */
-async function add(session: Session, candidate: RTCIceCandidateInit): Promise<void> {
-  await session.pc.addIceCandidate(candidate).catch(() => {});
+/** The version of DTLS that getStats names by the two bytes of the protocol, in hex (RFC 9147, section 5.3). */
+function versionOf(bytes: string): string | null {
+  const versions: Readonly<Record<string, string>> = { FEFF: "1.0", FEFD: "1.2", FEFC: "1.3" };
+  return versions[bytes.toUpperCase()] ?? null;
 }

@@ -73,8 +73,14 @@ export class Known {
 
   /** Never again. */
   ban(id: PeerID): void {
+    this.add(id); // who came by itself may be named later
     const peer = this.#peers.get(id);
     if (peer !== undefined) peer.banned = true;
+  }
+
+  /** Whether it is never to be tried again. */
+  banned(id: PeerID): boolean {
+    return this.#peers.get(id)?.banned === true;
   }
 
   /** Those that may be tried, and that were tried least first, so that everybody gets a turn. */

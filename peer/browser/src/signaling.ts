@@ -1,7 +1,8 @@
 /**
  * The connection to a mediator: handshake, announces, lookups and signals, over one
  * WebSocket. It remembers what is announced and looked for, so a lost mediator is
- * replaced by another one, which is told everything anew. There is no list of mediators in
+ * replaced by another one, which is told everything anew. That goes right behind the
+ * handshake, without a wait for its answer; only signals wait. There is no list of mediators in
  * one place: they name each other, see mediation.ts and signaling/roster.ts. While the
  * present one works it stays there: every move costs announces and lookups, and gains nothing.
  */
@@ -44,8 +45,13 @@ export interface SignalingEvents {
   opened(): void;
   established(iceServers: readonly ICEServer[]): void;
   announced(hash: FullHash): void;
-  /** Peers that seed the content, never ourselves; none: the search ended with nobody. */
-  peers(hash: FullHash, peers: readonly PeerID[]): void;
+  /** A lookup was handed to the socket, with an offer or without. */
+  asked(hash: FullHash, offering: boolean): void;
+  /**
+   * Peers that seed the content, never ourselves; none: the search ended with nobody. offered is
+   * the one of them that was handed our offer; null: none was.
+   */
+  peers(hash: FullHash, peers: readonly PeerID[], offered: PeerID | null): void;
   signal(hash: FullHash, from: PeerID, data: string): void;
   /** What the mediator answered to something that we sent. */
   refused(error: ErrorMessage): void;
@@ -61,6 +67,11 @@ export interface SignalingConfig {
   readonly randomBytes: RandomBytes;
   /** Whether the page came over https, and so reaches no ws:// but on its own machine. */
   readonly securePage: boolean;
+  /**
+   * The offer that a lookup is to carry, as signal_data; null: none; "later": it is not sent before release is called.
+   * Default: none at all.
+   */
+  readonly offer?: (hash: FullHash) => string | null | "later";
   readonly events: SignalingEvents;
 }
 
@@ -111,11 +122,12 @@ export class Signaling {
   readonly #config: SignalingConfig;
   readonly #roster: Roster;
   readonly #announces = new Map<FullHash, { confirmed: boolean }>(); // what we seed
-  readonly #lookups = new Map<FullHash, { answered: boolean }>(); // what we look for
+  readonly #lookups = new Map<FullHash, { sent: boolean; answered: boolean }>(); // what we look for
   readonly #ownIDs: PeerID[] = []; // the last is the present one; bounded by maxFormerIDs
   #state: MediatorState = "closed"; // so before start, too
   #over = false; // close was called
   #socket: Socket | null = null;
+  #greeted = false; // the handshake is on its way on this socket: what is sent now stands behind it
   #attempt = 0; // of the present socket; events of earlier ones are stale
   #handshakes = 0; // sent on this socket
   #establishedAt = 0;
@@ -166,13 +178,18 @@ export class Signaling {
   announce(hash: FullHash): void {
     if (this.#announces.has(hash)) return;
     this.#announces.set(hash, { confirmed: false });
-    this.#sendNow({ type: "announce", fullHash: hash });
+    this.#say({ type: "announce", fullHash: hash });
   }
 
   /** Asks for peers that seed the content, until found() or finish(). Asking again names all of them again. */
   getPeers(hash: FullHash): void {
-    this.#lookups.set(hash, { answered: false });
-    this.#sendNow({ type: "get_peers", fullHash: hash });
+    this.#lookups.set(hash, { sent: false, answered: false });
+    this.#ask(hash);
+  }
+
+  /** Sends the lookups that were put off. */
+  release(): void {
+    for (const [hash, { sent }] of this.#lookups) if (!sent) this.#ask(hash);
   }
 
   /** No more peers are needed for the content; the announce stays. */
@@ -184,13 +201,13 @@ export class Signaling {
   finish(hash: FullHash): void {
     const announced = this.#announces.delete(hash);
     const lookedFor = this.#lookups.delete(hash);
-    if (announced || lookedFor) this.#sendNow({ type: "finish", fullHash: hash });
+    if (announced || lookedFor) this.#say({ type: "finish", fullHash: hash });
   }
 
   /** Sends a signal; false where it cannot be sent now. It is not kept: our id would be another one then. */
   signal(hash: FullHash, to: PeerID, data: string): boolean {
-    if (this.#socket !== null && this.#socket.bufferedAmount > maxBuffered) return false;
-    return this.#sendNow({ type: "signal", fullHash: hash, peerID: to, signalData: data });
+    if (this.#state !== "established" || (this.#socket?.bufferedAmount ?? 0) > maxBuffered) return false;
+    return this.#say({ type: "signal", fullHash: hash, peerID: to, signalData: data });
   }
 
   /** Ends the connection for good, and with it all announces. */
@@ -200,10 +217,22 @@ export class Signaling {
     if (this.#state !== "closed") this.#enter("closed", "");
   }
 
-  #sendNow(message: Message): boolean {
-    if (this.#state !== "established" || this.#socket === null) return false;
+  /** Sends a message behind the handshake; false where there is no connection. */
+  #say(message: Message): boolean {
+    if (this.#socket === null || !this.#greeted) return false;
     this.#socket.send(encode(message));
     return true;
+  }
+
+  /** Sends a lookup, with the offer if there is one. */
+  #ask(fullHash: FullHash): void {
+    const lookup = this.#lookups.get(fullHash);
+    if (!this.#greeted || lookup === undefined) return; // it is sent behind the handshake
+    const offer = this.#config.offer?.(fullHash) ?? null;
+    if (offer === "later") return;
+    lookup.sent = true;
+    this.#say({ type: "get_peers", fullHash, ...(offer !== null && { offer }) });
+    this.#config.events.asked(fullHash, offer !== null);
   }
 
   #enter(state: MediatorState, url: string): void {
@@ -219,6 +248,7 @@ export class Signaling {
     this.#resend = null;
     const socket = this.#socket;
     this.#socket = null;
+    this.#greeted = false;
     socket?.close();
   }
 
@@ -244,11 +274,16 @@ export class Signaling {
     this.#enter("connecting", url);
   }
 
+  /** Shakes hands under a fresh id, and says right behind that all that there is to say. */
   #handshake(): void {
     if (++this.#handshakes > idAttempts) return this.#lost("it refuses every id");
     const peerID = newPeerID(this.#config.randomBytes);
     if (this.#ownIDs.push(peerID) > maxFormerIDs) this.#ownIDs.shift();
-    this.#socket?.send(encode({ type: "handshake", peerID }));
+    this.#greeted = true;
+    this.#say({ type: "handshake", peerID });
+    for (const announce of this.#announces.values()) announce.confirmed = false;
+    for (const lookup of this.#lookups.values()) lookup.sent = lookup.answered = false;
+    this.#sendPending();
   }
 
   /** Gives the present mediator up, and tries another one after a while; one that goes away may have named some. */
@@ -288,6 +323,7 @@ export class Signaling {
   }
 
   #refusedHandshake(error: ErrorMessage): void {
+    if (error.code === "handshake_required") return; // what came behind one that was refused
     if (error.code === "peer_id_in_use") this.#handshake();
     else if (error.code === "going_away") this.#goneAway(error);
     else this.#lost(`it refused the handshake: ${error.message} (${error.code})`);
@@ -305,9 +341,6 @@ export class Signaling {
     this.#roster.learn(mediators);
     this.#enter("established", this.mediator as string);
     this.#config.events.established(iceServers);
-    for (const announce of this.#announces.values()) announce.confirmed = false;
-    for (const lookup of this.#lookups.values()) lookup.answered = false;
-    this.#sendPending();
   }
 
   /** Asks the mediator whether it is there, when nothing has come from it for a while. */
@@ -321,7 +354,7 @@ export class Signaling {
   #ping(): void {
     const { clock } = this.#config;
     const at = clock.now();
-    this.#sendNow({ type: "ping" });
+    this.#say({ type: "ping" });
     this.#timer = clock.after(patience, () => {
       if (this.#heardAt >= at) return this.#listen();
       if (clock.now() - at >= 2 * patience) return this.#ping(); // the page was asleep: so nothing could be heard
@@ -332,10 +365,10 @@ export class Signaling {
   /** Sends every lookup and announce that was not answered. */
   #sendPending(): void {
     for (const [fullHash, { answered }] of this.#lookups) {
-      if (!answered) this.#sendNow({ type: "get_peers", fullHash });
+      if (!answered) this.#ask(fullHash);
     }
     for (const [fullHash, { confirmed }] of this.#announces) {
-      if (!confirmed) this.#sendNow({ type: "announce", fullHash });
+      if (!confirmed) this.#say({ type: "announce", fullHash });
     }
   }
 
@@ -353,7 +386,8 @@ export class Signaling {
         if (lookup === undefined) return;
         lookup.answered = true;
         const others = message.peers.filter((id) => !this.#ownIDs.includes(id));
-        if (others.length > 0 || message.peers.length === 0) events.peers(message.fullHash, others);
+        const offered = others.find((id) => id === message.offered) ?? null; // it is one of them
+        if (others.length > 0 || message.peers.length === 0) events.peers(message.fullHash, others, offered);
         return;
       }
       case "signal":

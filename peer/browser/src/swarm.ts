@@ -20,8 +20,8 @@
  *
  * Times are milliseconds of one clock, whichever the driver has; lengths are bytes. The
  * rooms: core (what a swarm holds), remote (a peer), piece (a piece on its way), picker
- * (which piece next), pace (how much of whom), fill (who is asked for what), trust (what
- * is believed), hashes (of the pieces, for a bare link), tick (what the time brings).
+ * (which piece next), pace (how much of whom), fill (who is asked for what), early (what is asked of a peer before it
+ * said what it has), trust (what is believed), hashes (of the pieces, for a bare link), tick (what the time brings).
  */
 
 export type { Action } from "./swarm/actions.ts";

@@ -10,6 +10,7 @@ import {
   type Off,
   type PeerStatus,
   type Phase,
+  Phases,
   type Progress,
   type State,
 } from "./api.ts";
@@ -34,6 +35,7 @@ import type { EndCode } from "./rtc.ts";
 import { Speed } from "./speed.ts";
 import type { Store } from "./store.ts";
 import { Readers } from "./reader.ts";
+import type { Measure } from "./timeline.ts";
 import { Asking, Known, Review } from "./seek.ts";
 import { type Action, Swarm, type SwarmPeer } from "./swarm.ts";
 import { Passing } from "./uplink.ts";
@@ -53,6 +55,12 @@ export interface TransferHost {
   found(hash: FullHash): void;
   /** The connection to the peer, begun if there is none; null where there may be no more connections. */
   reach(id: PeerID, hash: FullHash): Peer | null;
+  /** The connection to a peer that was handed the offer of what was prepared; null where that was of no use. */
+  handed(id: PeerID, hash: FullHash): Peer | null;
+  /** The open connections, the most promising first. */
+  connected(): readonly Peer[];
+  /** Notes a phase for the browser's own tools. */
+  readonly measure: Measure;
   /** The transfer ended: it is the client's no more, once its store is closed. */
   ended(transfer: Transfer, closed: Promise<void>): void;
 }
@@ -66,9 +74,16 @@ const idleProgressInterval = 1_000;
 /** How often a download looks after its peers, in ms: half of the shortest of their waits. */
 const watchInterval = 500;
 
+/**
+ * How many of the open connections a download asks at once whether they have the content: a page's contents come
+ * from the same peers, as a rule. Those who have it not say so after a round trip.
+ */
+const maxGuesses = 4;
+
 /** What a peer is to this content. */
 interface Member {
   readonly peer: Peer;
+  guess: boolean; // nobody named it, and it did not say yet whether it has it
   received: number; // bytes of blocks
   sent: number;
 }
@@ -106,6 +121,8 @@ export class Transfer implements Content, Exchange {
   #discard = false; // what was fetched is not to be kept
   #announced = false; // the announce was sent
   #complete = false;
+  /** Whether it is fetched, or a file of the page. */
+  readonly role: "leecher" | "seeder";
   readonly #timeline: Partial<Record<Phase, number>> = {};
 
   // Set once, by named and opened.
@@ -133,6 +150,7 @@ export class Transfer implements Content, Exchange {
   constructor(host: TransferHost, state: "hashing" | "searching", name: string, total: number) {
     this.#host = host;
     this.#state = state;
+    this.role = state === "searching" ? "leecher" : "seeder";
     this.#name = name;
     this.#total = total;
     this.#events = new Emitter((error) => this.#callbackFailed(error));
@@ -195,16 +213,19 @@ export class Transfer implements Content, Exchange {
 
   get peers(): readonly PeerStatus[] {
     const open = new Map(this.#swarm?.peers().map((peer) => [peer.id, peer]));
-    return [...this.#members.values()].map(({ peer, received, sent }) => {
+    return [...this.#members.values()].map(({ peer, guess, received, sent }) => {
       const { pieces, rate } = open.get(peer.id) ?? { pieces: 0, rate: 0 };
+      const { rtt = null, dtls = null, snap } = peer.stats ?? {};
       return {
         id: peer.id,
-        state: open.has(peer.id) ? "open" : "connecting",
+        state: open.has(peer.id) && !guess ? "open" : "connecting",
         pieces,
         received,
         sent,
         rate,
-        ...(peer.rtt !== undefined && { rtt: peer.rtt }),
+        ...(rtt !== null && { rtt }),
+        ...(dtls !== null && { dtls }),
+        ...(snap !== undefined && { snap }),
       };
     });
   }
@@ -279,6 +300,7 @@ export class Transfer implements Content, Exchange {
     this.#name = info.fileName;
     this.#number = number;
     this.#total = info.totalLength;
+    for (const phase of Phases) this.#measure(phase); // those that were reached before
     this.#ready.resolve(toDictionary(info));
   }
 
@@ -289,7 +311,7 @@ export class Transfer implements Content, Exchange {
    */
   async opened(store: Store, info: Info, have: Bits | null): Promise<void> {
     if (this.#ended) return store.close(this.#discard);
-    const { clock, random, allow } = this.#host;
+    const { random, allow } = this.#host;
     this.#info = info;
     this.#store = store;
     this.#swarm = new Swarm({
@@ -306,18 +328,36 @@ export class Transfer implements Content, Exchange {
       this.#enter("connecting");
       this.#readers.wakeAll();
     } else {
-      this.#ask(clock.now());
+      for (const { peer } of [...this.#members.values()]) peer.admit(); // who was found meanwhile
+      for (const peer of this.#host.connected().slice(0, maxGuesses)) this.#call(peer, true);
+      this.seek();
       this.#watch();
       this.#act();
     }
     this.#progressed();
   }
 
-  /** The mediator named peers that have the content. */
-  named(ids: readonly PeerID[]): void {
-    if (!this.active || this.#complete || ids.length === 0) return;
+  /** Begins to look for peers, while the store is still being opened. */
+  search(): void {
+    this.#ask(this.#host.clock.now());
+  }
+
+  /** The mediator was asked for peers. */
+  asked(offering: boolean): void {
+    const now = this.#host.clock.now();
+    this.reached("lookup_sent", now);
+    if (offering) this.reached("offer_sent", now);
+  }
+
+  /** The mediator named peers that have the content, one of which it handed our offer; null: it did not. */
+  named(ids: readonly PeerID[], offered: PeerID | null): void {
+    if (this.#ended || this.#complete || ids.length === 0) return;
     this.reached("peers_named", this.#host.clock.now());
     for (const id of ids) this.#known.add(id);
+    if (offered !== null && !this.#known.banned(offered) && (this.#members.has(offered) || this.#room() > 0)) {
+      const peer = this.#host.handed(offered, this.hash);
+      if (peer !== null) this.#call(peer, false);
+    }
     this.seek();
   }
 
@@ -328,7 +368,7 @@ export class Transfer implements Content, Exchange {
 
   /** Connects to peers that were named, as many as are wanted. */
   seek(): void {
-    if (!this.active || this.#complete) return;
+    if (this.#ended || this.#complete || this.role === "seeder") return;
     let room = this.#room();
     if (room > 0) {
       for (const id of this.#known.due(this.#host.clock.now())) {
@@ -336,8 +376,7 @@ export class Transfer implements Content, Exchange {
         if (this.#members.has(id)) continue;
         const peer = this.#host.reach(id, this.hash);
         if (peer === null) continue;
-        if (!this.#members.has(id)) this.#join(peer);
-        peer.want(this);
+        this.#call(peer, false);
         room--;
       }
     }
@@ -380,7 +419,14 @@ export class Transfer implements Content, Exchange {
     if (this.#timeline[phase] !== undefined) return;
     const stamp = Math.max(at, this.#timeline.started ?? at);
     this.#timeline[phase] = stamp;
+    if (this.#info !== null) this.#measure(phase);
     this.#events.emit("phase", { phase, at: stamp });
+  }
+
+  /** Notes a phase that was reached, from the start on, for the browser's own tools. */
+  #measure(phase: Phase): void {
+    const { started, [phase]: at } = this.#timeline;
+    if (started !== undefined && at !== undefined && phase !== "started") this.#host.measure(phase, this.hash, started, at);
   }
 
   // What a peer does: Exchange.
@@ -389,11 +435,11 @@ export class Transfer implements Content, Exchange {
     return this.active && (this.#members.has(peer.id) || this.#members.size < this.#host.maxPeersServing);
   }
 
-  attach(peer: Peer): void {
+  attach(peer: Peer, likely: boolean): void {
     if (!this.active) return;
-    this.#join(peer);
+    this.#join(peer, false);
     peer.join(this);
-    this.#swarm?.connected(peer.id, peer.maxFrame, this.#host.clock.now());
+    this.#swarm?.connected(peer.id, peer.maxFrame, likely, this.#host.clock.now());
     this.#act();
     this.#update();
     this.#tellPeers();
@@ -402,14 +448,16 @@ export class Transfer implements Content, Exchange {
   received(peer: Peer, frame: Frame): void {
     if (this.#swarm === null || this.#ended) return;
     const now = this.#host.clock.now();
+    const member = this.#members.get(peer.id);
+    if (member !== undefined && frame.type === "handshake") member.guess = false;
     if (frame.type === "piece") {
-      const member = this.#members.get(peer.id);
       if (member !== undefined) member.received += frame.data.length;
       this.#received.add(frame.data.length, now);
       this.#progressed();
     }
     this.#swarm.received(peer.id, frame, now);
     this.#act();
+    if (frame.type === "handshake") this.#update();
     if (frame.type === "have_all" || frame.type === "bitfield") this.#tellPeers();
   }
 
@@ -455,10 +503,16 @@ export class Transfer implements Content, Exchange {
 
   // Inside.
 
-  #join(peer: Peer): void {
+  #join(peer: Peer, guess: boolean): void {
     if (this.#members.has(peer.id)) return;
-    this.#members.set(peer.id, { peer, received: 0, sent: 0 });
+    this.#members.set(peer.id, { peer, guess, received: 0, sent: 0 });
     this.#tellPeers();
+  }
+
+  /** Wants a peer: because it was named, or on a guess. */
+  #call(peer: Peer, guess: boolean): void {
+    this.#join(peer, guess);
+    peer.want(this);
   }
 
   #membersChanged(): void {
@@ -563,7 +617,7 @@ export class Transfer implements Content, Exchange {
       const who = banned ? "sent wrong data and was left" : "left";
       this.tell(new CdnError("bad_peer", `peer ${id.slice(0, 8)} ${who}: ${reasonText(reason)}`));
     }
-    this.#lost(now);
+    if (member?.guess !== true) this.#lost(now); // who was only guessed to have it is no loss
     this.#membersChanged();
   }
 
@@ -690,7 +744,7 @@ export class Transfer implements Content, Exchange {
   /** Brings the state of a download in line with its peers. */
   #update(): void {
     if (this.#ended || this.#complete || this.#state === "hashing") return;
-    const open = (this.#swarm?.peers().length ?? 0) > 0;
+    const open = this.#swarm?.peers().some(({ id }) => this.#members.get(id)?.guess === false) === true;
     this.#enter(open ? "downloading" : this.#members.size > 0 ? "connecting" : "searching");
   }
 

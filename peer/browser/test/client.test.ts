@@ -2,11 +2,9 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { CdnError, ClientOptions, Content, State } from "../src/api.ts";
 import type { Bytes } from "../src/bytes.ts";
-import { Client, type ClientSeams, defaultMediators } from "../src/client.ts";
+import { Client, defaultMediators } from "../src/client.ts";
 import {
-  encodeInfo,
   formatLink,
   type FullHash,
   type Geometry,
@@ -18,199 +16,24 @@ import {
   toDictionary,
 } from "../src/content.ts";
 import type { PeerID } from "../src/ident.ts";
-import { type Conn, type Connect, connector, HighWater, parseSignal } from "../src/rtc.ts";
-import { Signaling } from "../src/signaling.ts";
+import { HighWater } from "../src/rtc.ts";
 import { Disk, type Store } from "../src/store.ts";
 import {
   Bits,
   type Block,
-  decode,
   encode,
   type Frame,
-  FrameError,
   MaxBlock,
   MaxFrame,
   MaxRequests,
   MinFrame,
   Reason,
 } from "../src/wire.ts";
-import { FakeClock, withoutThreads } from "./clock.ts";
-import { FakeNetwork } from "./fakertc.ts";
-import { FakeMediators } from "./mediator.ts";
-import { below, describe as infoOf, randomBytes, seeded } from "./world.ts";
+import { withoutThreads } from "./clock.ts";
+import { dictionary, errors, kib, mediator, minute, Net, Puppet, rejection, states } from "./net.ts";
+import { describe as infoOf, randomBytes } from "./world.ts";
 
 withoutThreads();
-
-const kib = 1 << 10;
-const minute = 60_000;
-const mediator = "ws://first/mediation";
-
-/** A network of clients, all of it driven by one clock and one seed. */
-class Net {
-  readonly clock = new FakeClock();
-  readonly network = new FakeNetwork(this.clock);
-  readonly mediators = new FakeMediators(this.clock);
-  readonly #random = seeded(42);
-  disk = new Disk({ unavailable: "there is none in this test", start: () => assert.fail("it was started"), root: () => assert.fail("it was opened"), clock: this.clock });
-
-  deviceMemory: number | null = null; // GiB
-
-  get seams(): ClientSeams {
-    return {
-      clock: this.clock,
-      random: this.#random,
-      randomBytes: (into) => into.forEach((_, i) => (into[i] = below(this.#random, 256))),
-      openSocket: this.mediators.openSocket,
-      connect: connector(this.clock, this.network.create),
-      disk: this.disk,
-      securePage: false,
-      deviceMemory: this.deviceMemory,
-    };
-  }
-
-  client(options: ClientOptions = {}): Client {
-    return new Client({ mediators: [mediator], ...options }, this.seams);
-  }
-
-  /** A client that seeds the data, and its content once others can find it. */
-  async seeder(data: Bytes, options: ClientOptions = {}): Promise<{ client: Client; content: Content }> {
-    const client = this.client(options);
-    const content = client.seed(new Blob([data]), { name: "file.bin", type: "image/png", pieceLength: 64 * kib });
-    assert.ok(await this.clock.pass(1000, () => content.state === "seeding"), `it is ${content.state}`);
-    return { client, content };
-  }
-
-  /** Waits until the content is complete, and checks it. */
-  async complete(content: Content, data: Bytes, within = minute): Promise<void> {
-    const done = await this.clock.pass(within, () => content.state === "complete");
-    const { verified, pieces } = content.progress;
-    assert.ok(done, `it is ${content.state} with ${verified} of ${pieces} pieces; ${content.error?.message}`);
-    const blob = await content.done;
-    assert.deepEqual(new Uint8Array(await blob.arrayBuffer()), data);
-  }
-
-  get open(): number {
-    return this.network.open.length;
-  }
-}
-
-function dictionary(info: Info): string {
-  return encodeInfo(info);
-}
-
-function states(content: Content): State[] {
-  const heard: State[] = [content.state];
-  content.on("state", (state) => heard.push(state));
-  return heard;
-}
-
-function errors(content: Content): string[] {
-  const heard: string[] = [];
-  content.on("error", ({ code }) => heard.push(code));
-  return heard;
-}
-
-/** The code of the error with which a promise rejects. */
-async function rejection(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "it resolved",
-    (error: CdnError) => error.code,
-  );
-}
-
-/** A peer that a test scripts: it speaks the protocols and decides every frame itself. */
-class Puppet {
-  readonly net: Net;
-  readonly signaling: Signaling;
-  readonly received: Frame[] = [];
-  readonly conns = new Map<PeerID, Conn>();
-  readonly closed: string[] = [];
-  answer: (frame: Frame, send: (frame: Frame) => void) => void = () => {};
-  opened: (send: (frame: Frame) => void) => void = () => {};
-  readonly #connect: Connect;
-
-  constructor(net: Net) {
-    this.net = net;
-    this.#connect = net.seams.connect as Connect;
-    this.signaling = new Signaling({
-      ...net.seams,
-      events: {
-        state: () => {},
-        opened: () => {},
-        established: () => {},
-        announced: () => {},
-        peers: () => {},
-        refused: () => {},
-        trouble: () => {},
-        signal: (hash, from, data) => {
-          const signal = parseSignal(data);
-          if (signal === null) return;
-          if (signal.type === "offer" && !this.conns.has(from)) this.call(hash, from, false);
-          this.conns.get(from)?.signal(signal);
-        },
-      },
-    });
-    this.signaling.addMediators([mediator]);
-    this.signaling.start();
-  }
-
-  call(hash: FullHash, id: PeerID, offerer = true): void {
-    const conn = this.#connect({
-      local: this.signaling.peerID as PeerID,
-      remote: id,
-      offerer,
-      iceServers: [],
-      handler: {
-        signal: (data) => void this.signaling.signal(hash, id, data),
-        phase: () => {},
-        opened: () => this.opened((frame) => conn.send(encode(frame))),
-        frame: (bytes) => {
-          const frame = decode(bytes);
-          if (frame instanceof FrameError) return assert.fail(frame.message);
-          this.received.push(frame);
-          this.answer(frame, (answer) => conn.send(encode(answer)));
-        },
-        drained: () => {},
-        closed: (code) => {
-          this.closed.push(code);
-          this.conns.delete(id);
-        },
-      },
-    });
-    this.conns.set(id, conn);
-  }
-
-  /** Seeds a content, as the script answers a request. */
-  static seeding(net: Net, info: Info, answer: (block: Block) => Frame[]): Puppet {
-    const puppet = new Puppet(net);
-    const { fullHash, totalLength, pieceLength } = info;
-    puppet.signaling.announce(fullHash);
-    puppet.opened = (send) => {
-      send({ type: "handshake", number: 9, fullHash, totalLength, pieceLength, maxFrame: MaxFrame });
-      send({ type: "have_all", number: 9 });
-    };
-    puppet.answer = (frame, send) => {
-      if (frame.type === "request") frame.blocks.flatMap(answer).forEach(send);
-      if (frame.type === "cancel") send({ ...frame, type: "reject", number: 9 });
-    };
-    return puppet;
-  }
-
-  /** Greets whoever connects, and answers nothing. */
-  static idle(net: Net, info: Info, greeting: Frame): Puppet {
-    const puppet = new Puppet(net);
-    const { fullHash, totalLength, pieceLength } = info;
-    puppet.opened = (send) => {
-      send({ type: "handshake", number: 9, fullHash, totalLength, pieceLength, maxFrame: MaxFrame });
-      send(greeting);
-    };
-    return puppet;
-  }
-
-  types(): string[] {
-    return this.received.map(({ type }) => type);
-  }
-}
 
 test("a file goes from one page to another by its link", async () => {
   const net = new Net();
@@ -236,11 +59,13 @@ test("a file goes from one page to another by its link", async () => {
   assert.deepEqual(Object.keys(content.timeline), [
     "started",
     "mediator_open",
+    "lookup_sent",
+    "offer_sent",
     "established",
     "peers_named",
-    "offer_sent",
     "answer_received",
     "ice_connected",
+    "dtls_connected",
     "channel_open",
     "first_piece",
     "announced",
@@ -736,7 +561,7 @@ test("what cannot work is said at once", async () => {
   await net.clock.pass(100);
   assert.deepEqual(told, ["bad_mediator_url"]);
 
-  const old = new Client({ mediators: [mediator] }, { ...net.seams, connect: null });
+  const old = new Client({ mediators: [mediator] }, { ...net.seams, transport: null });
   assert.throws(() => old.get(dictionary(info)), { code: "unsupported" });
   const client = net.client();
   assert.throws(() => client.get("nonsense"), { code: "bad_link" });
@@ -769,13 +594,8 @@ test("ICE servers are the mediator's, unless the page names its own", async () =
     { urls: ["turn:192.0.2.1"] }, // without a password no browser takes it
     { urls: ["http://192.0.2.1"] },
   ];
-  const used: unknown[] = [];
-  const connect: Connect = (peering) => {
-    used.push(peering.iceServers);
-    return (net.seams.connect as Connect)(peering);
-  };
   const info = infoOf(randomBytes(20, 10), 64 * kib);
-  const client = new Client({ mediators: [mediator] }, { ...net.seams, connect });
+  const client = net.client();
   client.get(dictionary(info));
   await net.clock.pass(100);
   const name = (digit: string): void => {
@@ -788,7 +608,9 @@ test("ICE servers are the mediator's, unless the page names its own", async () =
   client.overrideICEServers([]);
   name("b");
   await net.clock.pass(100);
-  assert.deepEqual(used, [[{ urls: ["stun:192.0.2.1:3478"] }], []]);
+  // What is prepared cannot know them: it guesses that the mediator serves STUN at its own port.
+  const guess = [{ urls: ["stun:first:80"] }];
+  assert.deepEqual(net.network.connections.map(({ configuration }) => configuration.iceServers), [guess, [{ urls: ["stun:192.0.2.1:3478"] }], []]);
 });
 
 test("a listener that throws harms nobody", async () => {
@@ -830,9 +652,11 @@ test("a bitfield of some pieces is followed", async () => {
   const some = new Bits(10);
   some.add(2);
   some.add(7);
-  const partial = Puppet.seeding(net, info, ({ piece, begin, length }) => [
-    { type: "piece", number: 9, piece, begin, data: data.slice(piece * 64 * kib + begin, piece * 64 * kib + begin + length) },
-  ]);
+  const partial = Puppet.seeding(net, info, ({ piece, begin, length }) =>
+    some.has(piece)
+      ? [{ type: "piece", number: 9, piece, begin, data: data.slice(piece * 64 * kib + begin, piece * 64 * kib + begin + length) }]
+      : [{ type: "reject", number: 9, piece, begin, length }],
+  );
   partial.opened = (send) => {
     const { fullHash, totalLength, pieceLength } = info;
     send({ type: "handshake", number: 9, fullHash, totalLength, pieceLength, maxFrame: MaxFrame });
@@ -844,8 +668,9 @@ test("a bitfield of some pieces is followed", async () => {
   assert.equal(content.progress.verified, 2);
   assert.deepEqual([...content.progress.bitmap], [0x21, 0]);
   assert.equal(content.peers[0]?.pieces, 2);
-  const asked = new Set(partial.received.flatMap((frame) => (frame.type === "request" ? frame.blocks.map(({ piece }) => piece) : [])));
-  assert.deepEqual([...asked].sort(), [2, 7]);
+  const [early, ...later] = partial.received.flatMap((frame) => (frame.type === "request" ? [frame.blocks] : []));
+  assert.deepEqual(early?.map(({ length }) => length), [1, 2, 3, 4].map(() => 16 * kib)); // before it said what it has
+  assert.ok(later.flat().every(({ piece }) => some.has(piece)));
 });
 
 test("limits hold what is sent and what is asked for", async () => {

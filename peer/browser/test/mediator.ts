@@ -5,8 +5,6 @@ import { decode, DecodeError, encode, type ErrorMessage, type ICEServer, type Me
 import type { OpenSocket, SocketEvents } from "../src/signaling.ts";
 import type { FakeClock } from "./clock.ts";
 
-/** How long a message travels to or from the mediator, in ms. */
-const latency = 3;
 
 /** A peer's connection to a fake mediator. */
 export class Line {
@@ -34,6 +32,12 @@ export class Line {
  */
 export class FakeMediators {
   readonly clock: FakeClock;
+  /** How long a message travels to or from the mediator, in ms. */
+  latency = 3;
+  /** How many trips it takes until a socket is open, less what TCP and TLS take in truth. */
+  opening = 1;
+  /** Hands the offer of a get_peers to a seeder; without it a mediator of before offers. */
+  offers = false;
   readonly lines: Line[] = []; // every connection that was ever made
   readonly down = new Set<string>(); // URLs where nobody answers
   readonly cutOff = new Set<string>(); // URLs from and to which nothing comes through any more, and nobody is told
@@ -51,7 +55,7 @@ export class FakeMediators {
   readonly openSocket: OpenSocket = (url, events) => {
     const line = new Line(url, events);
     this.lines.push(line);
-    this.clock.after(latency, () => {
+    this.clock.after(this.opening * this.latency, () => {
       if (!line.open) return;
       if (this.down.has(url)) this.cut(line, "nobody answers");
       else events.opened();
@@ -59,7 +63,7 @@ export class FakeMediators {
     return {
       send: (text) => {
         assert.ok(line.open, "a text after the end");
-        this.clock.after(latency, () => {
+        this.clock.after(this.latency, () => {
           if (line.open && !this.cutOff.has(url)) this.#received(line, text);
         });
       },
@@ -95,7 +99,7 @@ export class FakeMediators {
   }
 
   sendText(line: Line, text: unknown): void {
-    this.clock.after(latency, () => {
+    this.clock.after(this.latency, () => {
       if (line.open && !this.cutOff.has(line.url)) line.events.received(text);
     });
   }
@@ -117,6 +121,7 @@ export class FakeMediators {
   }
 
   #answer(line: Line, message: Message): void {
+    if (line.peerID === null && message.type !== "handshake") return this.refuse(line, "handshake_required");
     switch (message.type) {
       case "handshake":
         line.peerID = message.peerID;
@@ -133,8 +138,14 @@ export class FakeMediators {
       case "get_peers": {
         this.#of(this.#interested, message.fullHash).add(line);
         // A mediator may name the asker itself, by an id that it has not forgotten.
-        const peers = [...this.#of(this.#seeders, message.fullHash)].flatMap(({ peerID }) => peerID ?? []);
-        return this.send(line, { type: "peers", fullHash: message.fullHash, peers });
+        const seeders = [...this.#of(this.#seeders, message.fullHash)];
+        const peers = seeders.flatMap(({ peerID }) => peerID ?? []);
+        const taker = seeders.find((other) => other !== line);
+        if (!this.offers || message.offer === undefined || !taker?.peerID || line.peerID === null) {
+          return this.send(line, { type: "peers", fullHash: message.fullHash, peers });
+        }
+        this.send(line, { type: "peers", fullHash: message.fullHash, peers, offered: taker.peerID });
+        return this.send(taker, { type: "signal", fullHash: message.fullHash, peerID: line.peerID, signalData: message.offer });
       }
       case "finish":
         this.#of(this.#seeders, message.fullHash).delete(line);

@@ -17,6 +17,8 @@ interface Setup {
   mediators: FakeMediators;
   signaling: Signaling;
   heard: string[];
+  /** The offer of each lookup. */
+  offers: Map<FullHash, string | "later">;
   line(): Line;
 }
 
@@ -25,8 +27,10 @@ function setup(urls: string[] = [first, second], securePage = false): Setup {
   const mediators = new FakeMediators(clock);
   const random = seeded(1);
   const heard: string[] = [];
+  const offers = new Map<FullHash, string>();
   const signaling = new Signaling({
     openSocket: mediators.openSocket,
+    offer: (about) => offers.get(about) ?? null,
     clock,
     random,
     securePage,
@@ -36,14 +40,15 @@ function setup(urls: string[] = [first, second], securePage = false): Setup {
       opened: () => heard.push("opened"),
       established: (servers) => heard.push(`ice ${servers.length}`),
       announced: (about) => heard.push(`announced ${about[0]}`),
-      peers: (about, peers) => heard.push(`peers ${about[0]} ${peers.length}`),
+      asked: (about, offering) => heard.push(`asked ${about[0]}${offering ? " offering" : ""}`),
+      peers: (about, peers, offered) => heard.push(`peers ${about[0]} ${peers.length}${offered === null ? "" : ` ${offered[0]}`}`),
       signal: (about, from, data) => heard.push(`signal ${about[0]} ${from[0]} ${data}`),
       refused: ({ code }) => heard.push(`refused ${code}`),
       trouble: (message) => heard.push(`trouble ${message}`),
     },
   });
   signaling.addMediators(urls);
-  return { clock, mediators, signaling, heard, line: () => mediators.lines.at(-1) as Line };
+  return { clock, mediators, signaling, heard, offers, line: () => mediators.lines.at(-1) as Line };
 }
 
 test("it shakes hands, announces, asks and signals", async () => {
@@ -76,6 +81,77 @@ test("it shakes hands, announces, asks and signals", async () => {
   assert.equal(heard.at(-1), "refused peer_not_found");
 });
 
+test("what there is to say stands right behind the handshake; only signals wait", async () => {
+  const { clock, mediators, signaling, heard, offers, line } = setup();
+  const arrived: number[] = [];
+  mediators.intercept = () => {
+    arrived.push(clock.now());
+    return false;
+  };
+  offers.set(hash, "an offer");
+  signaling.getPeers(hash);
+  signaling.announce(other);
+  signaling.start();
+  await clock.pass(4); // the socket is open
+  assert.ok(!signaling.signal(hash, stranger, "x"));
+  signaling.getPeers(other);
+  signaling.getPeers("d".repeat(64) as FullHash);
+  signaling.finish("d".repeat(64) as FullHash);
+  await clock.pass(100);
+  assert.deepEqual(line().received.slice(1), [
+    { type: "get_peers", fullHash: hash, offer: "an offer" },
+    { type: "announce", fullHash: other },
+    { type: "get_peers", fullHash: other },
+    { type: "get_peers", fullHash: "d".repeat(64) },
+    { type: "finish", fullHash: "d".repeat(64) },
+  ]);
+  assert.deepEqual(arrived, [6, 6, 6, 7, 7, 7]); // one way takes 3 ms
+  assert.deepEqual(heard.slice(0, 6), ["connecting first", "opened", "asked a offering", "asked b", "asked d", "established first"]);
+});
+
+test("a lookup waits for its offer, and carries the present one each time", async () => {
+  const { clock, mediators, signaling, offers, line } = setup();
+  offers.set(hash, "later");
+  signaling.start();
+  signaling.getPeers(hash);
+  signaling.getPeers(other);
+  await clock.pass(100);
+  assert.deepEqual(line().types(), ["handshake", "get_peers"]);
+  offers.set(hash, "an offer");
+  signaling.release();
+  signaling.release();
+  await clock.pass(100);
+  const asked = { type: "get_peers", fullHash: hash };
+  assert.deepEqual(line().received.slice(2), [{ ...asked, offer: "an offer" }]);
+  offers.set(hash, "a new one");
+  mediators.stop(first);
+  await clock.pass(1_500);
+  assert.deepEqual(line().received[1], { ...asked, offer: "a new one" });
+  offers.delete(hash);
+  signaling.getPeers(hash);
+  await clock.pass(100);
+  assert.deepEqual(line().received.at(-1), asked);
+  signaling.finish(hash);
+  signaling.release();
+  await clock.pass(100);
+  assert.deepEqual(line().types().slice(-2), ["get_peers", "finish"]);
+});
+
+test("who was handed the offer is one of the peers, and never ourselves", async () => {
+  const { clock, mediators, signaling, heard, line } = setup();
+  signaling.getPeers(hash);
+  signaling.start();
+  await clock.pass(100);
+  const self = line().peerID as PeerID;
+  const name = (peers: PeerID[], offered: PeerID): void => mediators.send(line(), { type: "peers", fullHash: hash, peers, offered });
+  name([self, stranger], stranger);
+  name([self, stranger], self);
+  name([stranger], "d".repeat(40) as PeerID);
+  name([self], self);
+  await clock.pass(100);
+  assert.deepEqual(heard.slice(-3), ["peers a 1 c", "peers a 1", "peers a 1"]);
+});
+
 test("a lost mediator is replaced by the next one, which is told everything anew", async () => {
   const { clock, mediators, signaling, heard, line } = setup();
   signaling.announce(hash);
@@ -88,7 +164,7 @@ test("a lost mediator is replaced by the next one, which is told everything anew
   assert.equal(signaling.peerID, null);
   assert.ok(!signaling.signal(hash, stranger, "x"), "a signal without a mediator");
   await clock.pass(1_500);
-  assert.equal(heard.join("; "), "waiting first; trouble the mediator ws://first/mediation: stopped; connecting second; opened; established second; ice 0; peers b 0; announced a");
+  assert.equal(heard.join("; "), "waiting first; trouble the mediator ws://first/mediation: stopped; connecting second; opened; asked b; established second; ice 0; peers b 0; announced a");
   assert.deepEqual(line().types(), ["handshake", "get_peers", "announce"]);
   assert.notEqual(signaling.peerID, before);
   // The id that we had: a mediator that has not forgotten it may name it.
@@ -157,20 +233,28 @@ test("a mediator that accepts and breaks again and again is not stormed", async 
   assert.ok(mediators.lines.length < 30, `${mediators.lines.length} connections in five minutes`);
 });
 
-test("an id in use is replaced on the same connection", async () => {
-  const { clock, mediators, signaling, line } = setup();
+test("an id in use is replaced on the same connection, and all is said again", async () => {
+  const { clock, mediators, signaling, heard, offers, line } = setup();
   let refusals = 2;
   mediators.intercept = (l, message) => {
     if (message.type !== "handshake" || refusals-- <= 0) return false;
     mediators.refuse(l, "peer_id_in_use", { peerID: message.peerID });
     return true;
   };
+  signaling.announce(hash);
+  offers.set(other, "an offer");
+  signaling.getPeers(other);
   signaling.start();
   await clock.pass(100);
   assert.equal(mediators.lines.length, 1);
-  const ids = line().received.map((message) => (message.type === "handshake" ? message.peerID : ""));
+  const ids = line().received.flatMap((message) => (message.type === "handshake" ? [message.peerID] : []));
   assert.equal(new Set(ids).size, 3);
   assert.equal(signaling.peerID, ids[2]);
+  // What stood behind the others was refused with handshake_required, and is said again.
+  const all = ["handshake", "get_peers", "announce"];
+  assert.deepEqual(line().types(), [...all, ...all, ...all]);
+  assert.deepEqual(line().received.at(-2), { type: "get_peers", fullHash: other, offer: "an offer" });
+  assert.ok(heard.includes("announced a") && !heard.some((what) => what.startsWith("refused")), String(heard));
 });
 
 test("a mediator that refuses every id, or the handshake, is left", async () => {
@@ -333,6 +417,7 @@ test("peers that lose their mediator do not move together", async () => {
       opened: nothing,
       established: nothing,
       announced: nothing,
+      asked: nothing,
       peers: nothing,
       signal: nothing,
       refused: nothing,

@@ -5,8 +5,7 @@ import { describe, test } from "node:test";
 import { toHex } from "../src/bytes.ts";
 import { hasPieceHashes, type Info } from "../src/content.ts";
 import type { PeerID } from "../src/ident.ts";
-import { firstBudget } from "../src/swarm.ts";
-import { Bits, type Frame, MaxBlock, MaxFrame, MaxRequests, MinFrame, Reason } from "../src/wire.ts";
+import { Bits, type Frame, MaxFrame, MaxRequests, MinFrame, Reason } from "../src/wire.ts";
 import { below, type Load, type Node, seeded, World } from "./world.ts";
 
 const kib = 1 << 10;
@@ -31,20 +30,6 @@ describe("a leecher fetches from a seeder", () => {
       assert.equal(leecher.swarm.peers().length + seeder.swarm.peers().length, 0, "two complete peers did not part");
     });
   }
-});
-
-test("requests travel with the handshake", () => {
-  const w = new World(1, 5 * mib, 64 * kib);
-  const [seeder, leecher] = [w.seeder(), w.leecher()];
-  w.connect(leecher, seeder);
-  w.run(25); // one way there, and none back
-  assert.equal(leecher.sentTo(seeder)[2]?.type, "request");
-  let asked = 0;
-  for (const { length } of leecher.requests(seeder)) {
-    asked += length;
-    assert.ok(length === 48 * kib || length === 16 * kib, `a block of ${length} bytes in frames of 64 KiB`);
-  }
-  assert.ok(asked >= firstBudget && asked <= firstBudget + MaxBlock, `${asked} bytes in flight`);
 });
 
 test("blocks fit what the peer can send", () => {
@@ -148,7 +133,7 @@ test("the rest is rarest first", () => {
     const common = Bits.full(20);
     common.remove(rare);
     const other = w.add(w.info, common);
-    leecher.swarm.connected(other.id, other.maxFrame, w.now);
+    leecher.swarm.connected(other.id, other.maxFrame, false, w.now);
     leecher.swarm.received(other.id, handshake(w), w.now);
     leecher.swarm.received(other.id, common.frame(1), w.now);
   }
@@ -385,7 +370,7 @@ describe("breaches", () => {
     test(name, () => {
       const w = new World(16, 10 * 64 * kib, 64 * kib);
       const { swarm } = w.seeder();
-      swarm.connected(stranger, MinFrame, w.now);
+      swarm.connected(stranger, MinFrame, false, w.now);
       swarm.received(stranger, handshake(w), w.now);
       for (const frame of frames) swarm.received(stranger, frame === again ? handshake(w) : frame, w.now);
       assert.ok(swarm.actions().some((action) => action.type === "break"), "it was let pass");
@@ -397,7 +382,7 @@ describe("breaches", () => {
 test("requests that cannot be served are rejected", () => {
   const w = new World(17, 10 * 64 * kib, 64 * kib);
   const { swarm } = w.leecher();
-  swarm.connected(stranger, MinFrame, w.now);
+  swarm.connected(stranger, MinFrame, false, w.now);
   swarm.actions();
   for (const length of [16 * kib, 64 * kib]) {
     const block = { piece: 1, begin: 0, length };
@@ -422,7 +407,7 @@ test("peers that have everything part, also after a refusal", () => {
 test("a cancel takes a load back", () => {
   const w = new World(18, 10 * 64 * kib, 64 * kib);
   const { swarm } = w.seeder();
-  swarm.connected(stranger, 64 * kib, w.now);
+  swarm.connected(stranger, 64 * kib, false, w.now);
   swarm.actions();
   const block = { piece: 1, begin: 0, length: 16 * kib };
   swarm.received(stranger, { type: "request", number: 1, blocks: [block] }, w.now);

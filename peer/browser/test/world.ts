@@ -264,8 +264,8 @@ export class World {
   connect(a: Node, b: Node): void {
     a.line(b).gone = false;
     b.line(a).gone = false;
-    a.swarm.connected(b.id, a.maxFrame, this.now);
-    b.swarm.connected(a.id, b.maxFrame, this.now);
+    a.swarm.connected(b.id, a.maxFrame, true, this.now); // a was told of b
+    b.swarm.connected(a.id, b.maxFrame, false, this.now);
     this.act(a);
     this.act(b);
   }

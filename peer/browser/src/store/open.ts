@@ -17,6 +17,8 @@ export interface Opened {
   readonly store: Store;
   /** What was asked for, with the piece hashes where an earlier visit knew them. */
   readonly info: Info;
+  /** Whether nothing of it can be there: it need not be looked at. */
+  readonly fresh: boolean;
   /** Why a content is in memory that does not fit the budget, in a sentence for people; null where it fits, or was to be there. */
   readonly why: string | null;
 }
@@ -33,7 +35,7 @@ export async function openStore(info: Info, storage: Storage, disk: Disk, budget
   const fits = (): boolean => storage === "auto" && budget.fits(info.totalLength); // now: others may have come meanwhile
   if (storage === "memory" || (!begun && fits())) return inMemory(info, budget, null);
   try {
-    return { ...(await disk.open(info)), why: null };
+    return { ...(await disk.open(info)), fresh: false, why: null };
   } catch (error) {
     if (fits()) return inMemory(info, budget, null); // what an earlier visit left is lost, and fetched anew
     const { reason, message } = error as StoreError;
@@ -43,7 +45,7 @@ export async function openStore(info: Info, storage: Storage, disk: Disk, budget
 }
 
 function inMemory(info: Info, budget: MemoryBudget, why: string | null): Opened {
-  return { store: new CountedStore(info, budget.take(info.totalLength)), info, why };
+  return { store: new CountedStore(info, budget.take(info.totalLength)), info, fresh: true, why };
 }
 
 /** A content in memory that gives back what it took of the budget. */

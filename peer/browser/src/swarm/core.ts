@@ -207,11 +207,16 @@ export class Core {
 
   /** Takes a request back, so that the block can be asked of others. */
   cancel(r: Remote, asked: Asked): void {
+    this.disown(r, asked);
+    this.send(r, { type: "cancel", number: this.number, ...asked.block });
+  }
+
+  /** Waits no longer for what a peer was asked for. */
+  disown(r: Remote, asked: Asked): void {
     asked.cancelled = true;
     if (asked.attempt === asked.of.attempt) asked.of.unask(asked.block);
     r.waits--;
     r.inFlight -= asked.block.length;
-    this.send(r, { type: "cancel", number: this.number, ...asked.block });
   }
 
   /** Says goodbye to a peer and forgets it. */
@@ -233,7 +238,7 @@ export class Core {
 
   /** Says goodbye where neither side can ever want anything of the other. */
   partIfDone(r: Remote): void {
-    if (this.complete && r.has?.all) this.leave(r, Reason.Finished, false);
+    if (this.complete && !r.presumed && r.has?.all) this.leave(r, Reason.Finished, false);
   }
 
   /** Adds a piece to what we have, and tells everybody who lacks it. */

@@ -2,6 +2,7 @@ import { LeafLength } from "../content.ts";
 import type { Block } from "../wire.ts";
 import { blockLength } from "../wire.ts";
 import { type Core, MaxAsked, maxKeeping } from "./core.ts";
+import { earlyBytes, presumeNothing } from "./early.ts";
 import { askHashes } from "./hashes.ts";
 import { jitter, stallAfter } from "./pace.ts";
 import { OpenPiece } from "./piece.ts";
@@ -28,9 +29,11 @@ export function fill(core: Core, now: number): void {
 }
 
 /** Asks a peer for blocks, within what it may owe, what the disk takes and what the rate allows. */
-function fillPeer(core: Core, r: Remote, now: number): void {
+export function fillPeer(core: Core, r: Remote, now: number): void {
   if (r.has === null) return;
-  const budget = r.silent ? 1 : r.pace.budget(core.inFlight); // silent: one block, to see whether it is there again
+  let budget = r.pace.budget(core.inFlight);
+  if (r.presumed) budget = Math.min(budget, earlyBytes);
+  if (r.silent) budget = 1; // one block, to see whether it is there again
   // Several blocks in one frame, where nobody waits for one.
   if (r.inFlight > budget - r.pace.portion(budget) && core.urgent.length === 0 && !core.picker.empty) return;
   const blocks: Block[] = [];
@@ -258,7 +261,7 @@ export function handOver(core: Core, r: Remote, piece: number): void {
 
 /**
  * Takes the refusal of a block. The peer is not asked for that piece for a while, or
- * before it says anew that it has it.
+ * before it says anew that it has it; where it did not say yet what it has, for nothing before it does.
  */
 export function rejected(core: Core, r: Remote, block: Block, now: number): void {
   const asked = r.take(block, true);
@@ -267,6 +270,7 @@ export function rejected(core: Core, r: Remote, block: Block, now: number): void
   r.stalled = false;
   if (asked.attempt === asked.of.attempt) asked.of.unask(block);
   if (asked.of.from === r) core.abandon(asked.of);
+  if (r.presumed) return presumeNothing(core, r);
   if (!r.has?.has(block.piece)) return;
   core.loses(r, block.piece);
   r.refused.push(block.piece);

@@ -5,15 +5,18 @@ import type { HashSpan, Remote } from "./remote.ts";
 
 /** Asks for the spans of piece hashes that are missing, one of each peer at a time. */
 export function askHashes(core: Core, now: number): void {
-  for (const r of core.peers.values()) {
-    if (!r.greeted || r.span !== null || now < r.noHashes) continue;
-    const missing = core.spans.find((span) => span.from === null);
-    if (missing === undefined) return;
-    missing.from = r;
-    r.span = missing;
-    r.heard = now;
-    core.send(r, { type: "hash_request", number: core.number, index: missing.index });
-  }
+  for (const r of core.peers.values()) if (r.greeted) askSpan(core, r, now);
+}
+
+/** Asks a peer for a span that nobody was asked for, unless it owes one or has none. */
+export function askSpan(core: Core, r: Remote, now: number): void {
+  if (r.span !== null || now < r.noHashes) return;
+  const missing = core.spans.find((span) => span.from === null);
+  if (missing === undefined) return;
+  missing.from = r;
+  r.span = missing;
+  r.heard = now;
+  core.send(r, { type: "hash_request", number: core.number, index: missing.index });
 }
 
 /**

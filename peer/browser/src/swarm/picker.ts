@@ -49,6 +49,11 @@ export class Picker {
     return this.#length === 0;
   }
 
+  /** How many are offered. */
+  get length(): number {
+    return this.#length;
+  }
+
   offers(piece: number): boolean {
     return this.#place[piece] !== notOffered;
   }

@@ -22,10 +22,12 @@ export interface Asked {
 export class Remote {
   readonly id: PeerID;
   readonly maxSend: number; // bytes: the largest frame that we can send it
+  readonly likely: boolean; // it should have the content
   maxFrame = 0; // bytes: the largest that it can send; 0 before it was heard
   greeted = false; // its handshake came
   has: Bits | null = null; // null before its bitfield came
   all = false; // it has everything, and is not in the picker's counts
+  presumed = false; // has is what we take it to have, before its bitfield; see early
   offered = 0; // how many pieces it has of those that the picker offers
   asked: Asked[] = []; // blocks that it owes, oldest first; at most maxAsked
   waits = 0; // how many of them are not cancelled
@@ -39,9 +41,10 @@ export class Remote {
   refused: number[] = []; // pieces of which it rejected a block; taken out of has until pardon
   pardon = 0; // when it may be asked for them again
 
-  constructor(id: PeerID, maxSend: number, now: number) {
+  constructor(id: PeerID, maxSend: number, likely: boolean, now: number) {
     this.id = id;
     this.maxSend = maxSend;
+    this.likely = likely;
     this.heard = now;
   }
 

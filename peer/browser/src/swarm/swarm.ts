@@ -14,6 +14,7 @@ import {
 } from "../wire.ts";
 import type { Action } from "./actions.ts";
 import { Core, type Range, type SwarmConfig } from "./core.ts";
+import { early, reconsider, unpresume } from "./early.ts";
 import { fill, handOver, rejected } from "./fill.ts";
 import { checked, giveUpSpan, gotHashes, serveHashes } from "./hashes.ts";
 import { Remote } from "./remote.ts";
@@ -81,9 +82,9 @@ export class Swarm {
 
   /** The peers, in the order in which they came. */
   peers(): SwarmPeer[] {
-    return [...this.#core.peers.values()].map(({ id, has, inFlight, silent, pace }) => ({
+    return [...this.#core.peers.values()].map(({ id, has, presumed, inFlight, silent, pace }) => ({
       id,
-      pieces: has?.count ?? 0,
+      pieces: presumed ? 0 : (has?.count ?? 0),
       owes: inFlight,
       silent,
       delivered: pace.delivered,
@@ -95,10 +96,11 @@ export class Swarm {
   /**
    * Says that there is a channel to the peer for this content: because it was found, or
    * because its handshake came (which is then to be handed to received). maxFrame is the
-   * largest frame that we can send, in bytes. A banned peer is said goodbye to at once; a
+   * largest frame that we can send, in bytes; likely says that it should have the content, so
+   * that it may be asked before it said so. A banned peer is said goodbye to at once; a
    * peer that is connected already stays as it is.
    */
-  connected(peer: PeerID, maxFrame: number, now: number): void {
+  connected(peer: PeerID, maxFrame: number, likely: boolean, now: number): void {
     const core = this.#core;
     if (core.peers.has(peer)) return;
     const { fullHash, totalLength, pieceLength } = core.info;
@@ -107,10 +109,11 @@ export class Swarm {
       core.do({ type: "drop", peer, reason: Reason.Poisoned, banned: true });
       return;
     }
-    const r = new Remote(peer, maxFrame, now);
+    const r = new Remote(peer, maxFrame, likely, now);
     core.peers.set(peer, r);
     core.send(r, { type: "handshake", number: core.number, fullHash, totalLength, pieceLength, maxFrame });
     core.send(r, core.have.frame(core.number));
+    early(core, r, now);
   }
 
   /** Says that the channel to the peer is gone. */
@@ -141,6 +144,7 @@ export class Swarm {
   /** Answers a check: these pieces are in the store, and right. */
   checked(have: Bits, now: number): void {
     checked(this.#core, have);
+    for (const r of this.#core.peers.values()) early(this.#core, r, now); // who came before that
     fill(this.#core, now);
   }
 
@@ -227,18 +231,21 @@ export class Swarm {
 
   #learn(r: Remote, bits: Bits): void {
     const core = this.#core;
+    const { presumed } = r;
+    if (presumed) unpresume(r);
     if (!r.greeted || r.has !== null) return core.breach(r, "a bitfield that does not follow its handshake");
     r.has = bits;
     r.all = bits.all;
     if (!r.all) core.count(bits);
     r.offered = core.picker.among(bits);
+    if (presumed) reconsider(core, r);
     core.partIfDone(r);
   }
 
   #haveOne(r: Remote, { piece }: Have): void {
     const core = this.#core;
     const { pieces } = core.geometry;
-    if (r.has === null || piece >= pieces) return core.breach(r, `it has piece ${piece} of ${pieces}`);
+    if (r.has === null || r.presumed || piece >= pieces) return core.breach(r, `it has piece ${piece} of ${pieces}`);
     core.gains(r, piece);
     handOver(core, r, piece);
     core.partIfDone(r);

@@ -17,7 +17,7 @@ export function tick(core: Core, now: number): void {
     if (stalls !== null && now >= stalls) r.stalled = true;
     const ends = deadline(core, r);
     if (ends === null || now < ends) continue;
-    if (r.has === null) core.leave(r, Reason.Finished, false); // it never said what it has
+    if (r.has === null || r.presumed) core.leave(r, Reason.Finished, false); // it never said what it has
     else if (r.span !== null) giveUpSpan(core, r, r.span, now);
     else hush(core, r);
   }
@@ -38,7 +38,7 @@ export function nextTick(core: Core): number | null {
 
 /** When our patience with the peer ends; null if it owes nothing. */
 function deadline(core: Core, r: Remote): number | null {
-  if (r.waits === 0 && r.span === null && r.has !== null) return null;
+  if (r.waits === 0 && r.span === null && r.has !== null && !r.presumed) return null;
   return r.heard + r.pace.patience(blockLength(r.maxFrame), core.patience);
 }
 

@@ -21,6 +21,7 @@ export function delivered(core: Core, r: Remote, frame: Piece, now: number): voi
   r.stalled = false;
   const p = asked.of;
   if (!asked.cancelled && asked.attempt === p.attempt) p.unask(block);
+  if (core.spans.length > 0 || core.checking) return; // asked for early, it came before what it is compared with: it is asked for again
   if (core.open.get(block.piece) !== p || asked.attempt !== p.attempt || p.spoilt || (p.solo && p.from !== r)) return;
   const [begin, end] = span(block);
   for (let first = begin, run = begin; first < end; first = run) {
