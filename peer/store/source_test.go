@@ -34,7 +34,7 @@ func write(t *testing.T, path string, data []byte) string {
 
 func open(t *testing.T, path string) *Source {
 	t.Helper()
-	source, err := Open(t.Context(), path, 0, nil)
+	source, err := Open(t.Context(), path, 64<<10, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

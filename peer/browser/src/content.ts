@@ -20,6 +20,7 @@ export {
 } from "./content/hash.ts";
 export {
   DefaultPieceLength,
+  SeedPieceLength,
   Geometry,
   MaxPieceLength,
   MaxPieces,

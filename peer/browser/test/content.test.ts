@@ -5,6 +5,7 @@ import { fromHex, toHex } from "../src/bytes.ts";
 import {
   checkMediatorURL,
   DefaultPieceLength,
+  SeedPieceLength,
   encodeInfo,
   formatLink,
   Geometry,
@@ -208,9 +209,12 @@ describe("geometry.json", () => {
     some?: { piece: number; offset: number; size: number; leaves: number }[];
     code?: string;
   }
-  const file = vectors<{ defaults: { total_length: number; piece_length: number }[]; vectors: Vector[] }>("content", "geometry.json");
+  const file = vectors<{ defaults: { total_length: number; piece_length: number; seed_piece_length: number }[]; vectors: Vector[] }>("content", "geometry.json");
   test("default piece lengths", () => {
-    for (const { total_length, piece_length } of file.defaults) assert.equal(DefaultPieceLength(total_length), piece_length);
+    for (const { total_length, piece_length, seed_piece_length } of file.defaults) {
+      assert.equal(DefaultPieceLength(total_length), piece_length);
+      assert.equal(SeedPieceLength(total_length), seed_piece_length);
+    }
   });
   for (const vector of file.vectors) {
     test(`${vector.total_length} bytes in pieces of ${vector.piece_length}`, () => {
