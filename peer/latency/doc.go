@@ -20,7 +20,8 @@
 // nothing but what is said when:
 //
 //	handshake, and nothing else before established
-//	get_peers, again each second until peers are named. Names are taken whenever they come: also between two polls
+//	get_peers, again each second until its answer names peers: what the mediator knows when it is asked. What it finds
+//	later, on other mediators, and tells by itself today, the next question brings
 //	the offer, once every candidate is gathered, with all of them in it; the answer likewise
 //	a data channel that is opened in-band
 //	the handshake of the wire protocol; the other's is waited for; then everything is asked for at once

@@ -86,6 +86,7 @@ type fetching struct {
 	left     chan struct{} // closed when nothing is done any more
 	closed   chan struct{} // closed when the connection is gone
 
+	answered bool         // the last question was: what the mediator tells by itself is not heard
 	remote   ident.PeerID // zero before peers were named
 	conn     *rtc.Conn    // nil before
 	maxFrame int          // of what we send; 0: not open yet
@@ -159,7 +160,9 @@ func (f *fetching) leave() {
 }
 
 func (f *fetching) lookup() {
+	f.answered = false
 	f.peer.line.GetPeers(f.info.FullHash, nil)
+	f.peer.line.Ping() // what comes before its answer is the answer to the question
 }
 
 // heard handles what the mediator says.
@@ -181,7 +184,11 @@ func (f *fetching) heard(e signaling.Event) {
 	case signaling.Heard:
 		switch m := e.Message.(type) {
 		case mediation.Peers:
-			f.named(m)
+			if !f.answered {
+				f.named(m)
+			}
+		case mediation.Pong:
+			f.answered = true
 		case mediation.Signal:
 			f.signalled(m)
 		case *mediation.Error:

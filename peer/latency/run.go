@@ -21,7 +21,7 @@ type Config struct {
 	Parallel     int            // introductions at a time; 0: one
 	Contents     int            // of each pair, over the same connection; 0: one
 	Size         int64          // bytes of a content of ours, at most MaxSize
-	PieceLength  int64          // bytes of its pieces; 0: [content.DefaultPieceLength]
+	PieceLength  int64          // bytes of its pieces; 0: [content.SeedPieceLength]
 	Dictionaries bool           // leechers are told piece hashes, where we know them
 	Flow         timeline.Flow  // [timeline.Fast] or [timeline.Prototype]
 	Seed         uint64         // of the contents; at most [timeline.MaxNumber]
@@ -62,7 +62,7 @@ func (t Tally) Left() int { return t.Introductions - t.Complete - t.Failed }
 func (c Config) withDefaults() Config {
 	c.Parallel, c.Contents = max(1, c.Parallel), max(1, c.Contents)
 	if c.PieceLength == 0 {
-		c.PieceLength = content.DefaultPieceLength(c.Size)
+		c.PieceLength = content.SeedPieceLength(c.Size)
 	}
 	if c.Poll == 0 {
 		c.Poll = time.Second

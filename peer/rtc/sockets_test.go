@@ -3,6 +3,7 @@ package rtc
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/pion/transport/v2"
 )
@@ -97,6 +98,34 @@ func TestWhatComesOfDTLSWaitsForWhoTakesIt(t *testing.T) {
 		t.Errorf("%d came", got)
 	}
 	network.latch.open() // again
-	conn.Close()
-	wait(t, ended, "the end")
+	if err := conn.SetDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if err := wait(t, ended, "the deadline"); !isTimeout(err) {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// TestADeadlineHoldsBeforeTheLatchOpens: a STUN server that does not answer is given up.
+func TestADeadlineHoldsBeforeTheLatchOpens(t *testing.T) {
+	network, err := newSockets(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := network.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, opens := range []bool{false, true} {
+		if opens {
+			network.latch.open()
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := conn.ReadFrom(make([]byte, 10)); !isTimeout(err) {
+			t.Errorf("it ended with %v", err)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/pion/transport/v2"
@@ -69,6 +70,10 @@ type (
 		transport.UDPConn
 		latch *latch
 		held  []held // the reader's: what came too early; bounded by maxHeld
+
+		mu       sync.Mutex
+		deadline time.Time // guarded by mu: the reader's own, for STUN servers that do not answer; zero: none
+		woken    bool      // guarded by mu: the latch has opened, and a read that waits was ended for it
 	}
 	soundPackets struct{ net.PacketConn }
 )
@@ -80,8 +85,44 @@ type held struct {
 }
 
 func newSoundUDP(conn transport.UDPConn, latch *latch) *soundUDP {
-	latch.onOpen(func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // ends a read that waits; a closed one does not
-	return &soundUDP{UDPConn: conn, latch: latch}
+	c := &soundUDP{UDPConn: conn, latch: latch}
+	latch.onOpen(c.wake)
+	return c
+}
+
+// wake ends a read that waits, so that what is held is looked at.
+func (c *soundUDP) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.woken = true
+	_ = c.UDPConn.SetReadDeadline(time.Unix(1, 0)) // in a closed socket nobody waits
+}
+
+// awoke reports whether a read was ended by wake, and gives the reader its own deadline back.
+func (c *soundUDP) awoke() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.woken {
+		return false
+	}
+	c.woken = false
+	return c.UDPConn.SetReadDeadline(c.deadline) == nil
+}
+
+// SetReadDeadline implements [net.PacketConn].
+func (c *soundUDP) SetReadDeadline(at time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = at
+	if c.woken { // awoke sets it
+		return nil
+	}
+	return c.UDPConn.SetReadDeadline(at)
+}
+
+// SetDeadline implements [net.PacketConn].
+func (c *soundUDP) SetDeadline(at time.Time) error {
+	return errors.Join(c.SetReadDeadline(at), c.SetWriteDeadline(at))
 }
 
 // ReadFrom implements [net.PacketConn].
@@ -95,10 +136,7 @@ func (c *soundUDP) ReadFrom(p []byte) (int, net.Addr, error) {
 		}
 		n, from, err := readSound(c.UDPConn, p)
 		switch {
-		case isTimeout(err): // nobody else sets a deadline
-			if err := c.SetReadDeadline(time.Time{}); err != nil {
-				return 0, nil, err
-			}
+		case isTimeout(err) && c.awoke():
 		case err != nil || open || !isDTLS(p[:n]):
 			return n, from, err
 		case len(c.held) < maxHeld:

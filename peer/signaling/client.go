@@ -194,6 +194,14 @@ func (c *Client) offer(hash content.FullHash) mediation.SignalData {
 	return data
 }
 
+// Ping asks the mediator for an answer, which is [Heard] with a Pong: whatever it answers at once to what was said
+// before comes before that. Without a line it does nothing.
+func (c *Client) Ping() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.say(mediation.Ping{})
+}
+
 // Signal sends a signal to a peer, or fails with [ErrOffline] or [ErrBusy].
 func (c *Client) Signal(hash content.FullHash, to ident.PeerID, data string) error {
 	c.mu.Lock()

@@ -64,7 +64,7 @@ type Disconnected struct {
 	Retry    time.Duration // and after which time
 }
 
-// Heard is a message of the mediator: Peers, Signal, Announced or *Error. The error going_away
+// Heard is a message of the mediator: Peers, Signal, Announced, Pong or *Error. The error going_away
 // is none: it ends the line.
 type Heard struct{ Message mediation.Message }
 

@@ -172,7 +172,7 @@ func (c *Client) read(ctx context.Context, conn *websocket.Conn) error {
 				return fmt.Errorf("%w: %w", ErrLost, m) // the close would only cost time
 			}
 			c.tell(ctx, Heard{m})
-		case mediation.Peers, mediation.Signal, mediation.Announced:
+		case mediation.Peers, mediation.Signal, mediation.Announced, mediation.Pong:
 			c.tell(ctx, Heard{m})
 		}
 	}
@@ -191,11 +191,11 @@ func (c *Client) write(lasting context.Context, conn *websocket.Conn, greet <-ch
 				return err
 			}
 			introduced <- id
+			if !c.config.Patient {
+				c.setOnline(true) // what is said from now on follows the handshake
+			}
 			if err := c.writeOne(lasting, conn, mediation.Handshake{PeerID: id}); err != nil {
 				return lost(err)
-			}
-			if !c.config.Patient {
-				c.setOnline(true)
 			}
 		case <-c.wake:
 		}
