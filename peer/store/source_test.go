@@ -233,7 +233,7 @@ func TestWhatWasHashedIsNotHashedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			now := changed.Add(test.later[0])
-			source, err := openSource(t.Context(), path, 0, nil, func() time.Time { return now })
+			source, err := openSource(t.Context(), path, 64<<10, nil, func() time.Time { return now })
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,12 +13,13 @@ const earlyBytes = 64 << 10
 
 // early asks a peer that should have the content before it said so: the questions go in one flight with our
 // handshake, which saves a round trip, and content of one block is there with the first answer. Until its
-// handshake and bitfield come it is taken for one that has everything; what it does not have it rejects.
+// handshake and bitfield come it is taken for one that has everything; what it does not have it rejects. Where the store is
+// looked at first, that is the moment.
 //
 // Blocks of which the piece hashes are still to come, in the same flight before them, are asked for where
 // all hashes are one answer, and nothing is in the store that they would have to be compared with first.
 func (s *Swarm) early(r *remote, now time.Time) {
-	if s.complete || s.checking {
+	if !r.likely || r.greeted || r.presumed || s.complete || s.checking {
 		return
 	}
 	if len(s.spans) > 0 {
@@ -35,7 +36,7 @@ func (s *Swarm) early(r *remote, now time.Time) {
 
 // unpresume forgets what was presumed of a peer.
 func (r *remote) unpresume() {
-	r.has, r.all, r.offered, r.presumed = nil, false, 0, false
+	r.has, r.all, r.offered, r.presumed, r.declined = nil, false, 0, false, false
 }
 
 // reconsider takes back what the peer was asked for too early, now that it is known what it has. Its

@@ -31,7 +31,7 @@ func (s *Swarm) fill(now time.Time) {
 // fillPeer asks a peer for blocks, within what it may owe, what the disk takes and what
 // the rate allows.
 func (s *Swarm) fillPeer(r *remote, now time.Time) {
-	if r.has == nil {
+	if r.has == nil || r.declined {
 		return
 	}
 	budget := r.pace.budget(s.InFlight)
@@ -365,6 +365,10 @@ func (s *Swarm) rejected(r *remote, b wire.Block, now time.Time) {
 	}
 	if a.of.from == r {
 		s.abandon(a.of)
+	}
+	if r.presumed { // what it has it will say
+		r.declined = true
+		return
 	}
 	if r.has.Has(int(b.Piece)) {
 		s.loses(r, int(b.Piece))

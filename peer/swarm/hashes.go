@@ -99,5 +99,8 @@ func (s *Swarm) Checked(have *wire.Bits, now time.Time) {
 		}
 	}
 	s.completeIfAll()
+	for _, r := range s.order {
+		s.early(r, now)
+	}
 	s.fill(now)
 }

@@ -94,7 +94,9 @@ type remote struct {
 	greeted  bool       // its handshake came
 	has      *wire.Bits // nil before its bitfield came
 	all      bool       // it has everything, and is not in the picker's counts
+	likely   bool       // it should have the content
 	presumed bool       // has is what we take it to have, before its bitfield; see early
+	declined bool       // and it rejected some of that: nothing more is asked before its bitfield
 	offered  int        // how many pieces it has of those that the picker offers
 	asked    []asked    // blocks that it owes, oldest first; at most MaxAsked
 	waits    int        // how many of them are not cancelled
@@ -183,7 +185,7 @@ func (s *Swarm) Connected(peer ident.PeerID, maxFrame int, likely bool, now time
 		s.do(Drop{peer, wire.ReasonPoisoned, true})
 		return
 	}
-	r := &remote{id: peer, maxSend: maxFrame, heard: now}
+	r := &remote{id: peer, maxSend: maxFrame, heard: now, likely: likely}
 	s.peers[peer] = r
 	s.order = append(s.order, r)
 	s.send(r, wire.Handshake{
@@ -191,9 +193,7 @@ func (s *Swarm) Connected(peer ident.PeerID, maxFrame int, likely bool, now time
 		PieceLength: uint32(s.info.PieceLength), MaxFrame: uint32(maxFrame),
 	})
 	s.send(r, s.have.Frame(s.Number))
-	if likely {
-		s.early(r, now)
-	}
+	s.early(r, now)
 }
 
 // Disconnected says that the channel to the peer is gone.

@@ -11,7 +11,6 @@ import {
   checkMediatorURL,
   ContentError,
   type Crew,
-  SeedPieceLength,
   type FullHash,
   Geometry,
   geometryOf,
@@ -22,6 +21,7 @@ import {
   pageCrew,
   parseInfo,
   parseLink,
+  SeedPieceLength,
   sum,
   validateInfo,
 } from "./content.ts";

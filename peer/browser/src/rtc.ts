@@ -168,6 +168,7 @@ class PeerConn implements Conn {
   #deadline: Cancel;
   #disconnected: Cancel = () => {};
   #secondTry: Cancel = () => {};
+  #givenUp: Session | null = null; // for a second try; there is one at most
 
   constructor(peering: Peering, clock: Clock, create: (configuration: RTCConfiguration) => RTCPeerConnection) {
     this.#peering = peering;
@@ -403,14 +404,16 @@ class PeerConn implements Conn {
    * there yet; false where they are the same, or it is too late.
    */
   #tryAgain(session: Session): boolean {
-    if (this.#opened || session !== this.#session || !session.offering || same(session.servers, this.#peering.iceServers())) return false;
+    if (this.#opened || session !== this.#session || !session.offering) return false;
+    if (this.#givenUp !== null || same(session.servers, this.#peering.iceServers())) return false;
+    this.#givenUp = session;
     this.#dropSpare();
     this.#do(() => this.#offer());
     return true;
   }
 
   #failed(session: Session, why: string): void {
-    if (!this.#tryAgain(session)) this.close("lost", why);
+    if (session !== this.#givenUp && !this.#tryAgain(session)) this.close("lost", why);
   }
 
   /** Tells when the handshake of DTLS is done, where the browser says so. */

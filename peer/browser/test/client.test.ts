@@ -456,7 +456,7 @@ test("a file that cannot be read any more fails, and its peers are told", async 
       arrayBuffer: () => (broken ? Promise.reject(new Error("the file changed")) : part.arrayBuffer()),
     }) as unknown as Blob;
   const client = net.client();
-  const seeded = client.seed(file(blob), { name: "a" });
+  const seeded = client.seed(file(blob), { name: "a", pieceLength: 64 * kib });
   await net.clock.pass(1000);
   assert.equal(seeded.state, "seeding");
   broken = true;

@@ -23,6 +23,7 @@ import {
   Proofs,
   sum,
   toDictionary,
+  SeedPieceLength,
 } from "../src/content.ts";
 import { join } from "../src/content/join.ts";
 import { codeOf, sample, vectors } from "./vectors.ts";
@@ -215,6 +216,11 @@ describe("geometry.json", () => {
       assert.equal(DefaultPieceLength(total_length), piece_length);
       assert.equal(SeedPieceLength(total_length), seed_piece_length);
     }
+  });
+  test("what a seeder chooses: leaves for contents of several, up to a MiB", () => {
+    const [leaf, mib] = [16 << 10, 1 << 20];
+    for (const length of [0, 1, leaf, mib + 1, 5 * mib, 2 ** 40]) assert.equal(SeedPieceLength(length), DefaultPieceLength(length));
+    for (const length of [leaf + 1, 200_000, mib]) assert.equal(SeedPieceLength(length), leaf);
   });
   for (const vector of file.vectors) {
     test(`${vector.total_length} bytes in pieces of ${vector.piece_length}`, () => {

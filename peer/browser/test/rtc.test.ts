@@ -470,6 +470,16 @@ describe("a second try", () => {
     assert.ok(isOpen(a) && isOpen(b));
   });
 
+  test("once", async () => {
+    let named = 0;
+    const { clock, network, a } = behindNAT(() => [{ urls: `stun:mediator:${++named}` }]); // others each time
+    await clock.pass(4_100);
+    assert.equal(network.connections.length, 4);
+    network.connections[2]?.ice("failed");
+    await clock.pass(10);
+    assert.equal(a.heard.at(-1), "closed lost");
+  });
+
   test("but none with the same servers", async () => {
     const { clock, network, a } = behindNAT(() => guess);
     await clock.pass(10_000);

@@ -36,9 +36,9 @@ export function DefaultPieceLength(totalLength: number): number {
 }
 
 /**
- * The piece length that a seeder chooses where none is named: {@link DefaultPieceLength},
- * but one leaf for contents of several leaves up to 1 MiB: a connection begins slowly, and
- * the first piece is there, and of use, some round trips earlier.
+ * The piece length that a seeder chooses where none is named. It is DefaultPieceLength, but one leaf for
+ * contents of several leaves up to 1 MiB: a connection begins slowly, and the first piece is there, and of
+ * use, some round trips earlier.
  */
 export function SeedPieceLength(totalLength: number): number {
   return totalLength > LeafLength && totalLength <= 64 * LeafLength ? LeafLength : DefaultPieceLength(totalLength);
