@@ -29,6 +29,7 @@ type session struct {
 	triedTCP  int             // those of them over TCP
 	mid       string          // of the data channel's section, from our description
 	fragment  string          // our ICE user name fragment
+	password  atomic.Value    // string: the remote ICE password; "" before it came
 	watching  atomic.Bool     // there is a channel, or will be: one is enough
 }
 
@@ -67,11 +68,13 @@ func (c *channel) next() ([]byte, error) {
 
 // newSession makes the peer connection; an offerer's offer is sent by offer.
 func newSession(conn *Conn) (*session, error) {
-	pc, err := conn.transport.newPeerConnection(configurationOf(conn.peering.ICEServers))
+	s := &session{conn: conn}
+	pc, err := conn.transport.newPeerConnection(configurationOf(conn.peering.ICEServers), func() string { return s.password.Load().(string) })
 	if err != nil {
 		return nil, fmt.Errorf("preparing a connection: %w", err)
 	}
-	s := &session{conn: conn, pc: pc}
+	s.pc = pc
+	s.password.Store("")
 	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) {
 		s.post(event{candidate: &candidateEvent{candidate}})
 	})
@@ -253,6 +256,8 @@ func (s *session) setRemote(kind webrtc.SDPType, sdp string) error {
 		return fmt.Errorf("the peer takes frames of %d bytes, but %d are needed", maxFrame(sdp), wire.MinFrame)
 	}
 	description, candidates := splitCandidates(sdp)
+	password, _ := sdpValue(sdp, "a=ice-pwd:")
+	s.password.Store(password)
 	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: kind, SDP: description}); err != nil {
 		return fmt.Errorf("using the peer's %s: %w", kind, err)
 	}

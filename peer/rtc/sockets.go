@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/pion/transport/v2"
 	"github.com/pion/transport/v2/stdnet"
@@ -34,13 +35,55 @@ func newSockets(network transport.Net) (sockets, error) {
 	return sockets{network, new(latch)}, nil
 }
 
-// latch holds back what comes of DTLS before there is somebody to take it. A side that has chosen its addresses
+// latch is how far a connection is, for what has to wait for that.
+//
+// It holds back what comes of DTLS before there is somebody to take it. A side that has chosen its addresses
 // may begin at once, and so what it says comes together with the check by which the other side chooses its
 // own. pion drops what comes a moment before it listens, and it would be said again only after a second.
 type latch struct {
 	mu     sync.Mutex
-	opened bool     // guarded by mu
-	wake   []func() // guarded by mu: has each socket look at what it holds; bounded by the sockets
+	opened bool        // guarded by mu: somebody listens to DTLS
+	done   bool        // guarded by mu: DTLS is done, or the connection over
+	wake   []func()    // guarded by mu: has each socket look at what it holds; bounded by the sockets
+	again  *time.Timer // guarded by mu: of repeat; nil: nothing is repeated
+}
+
+// firstAgain is when a nomination is said again, and then after twice as long each time, so many times in all: some
+// round trips, and no more than ICE itself would take.
+const (
+	firstAgain = 100 * time.Millisecond
+	timesAgain = 6
+)
+
+// repeat says something again until DTLS is done, a bounded number of times.
+func (l *latch) repeat(say func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.repeatAfter(firstAgain, timesAgain, say)
+}
+
+// repeatAfter is repeat for the rest. mu is held.
+func (l *latch) repeatAfter(wait time.Duration, times int, say func()) {
+	if l.done || times == 0 {
+		return
+	}
+	l.again = time.AfterFunc(wait, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.done {
+			say()
+			l.repeatAfter(2*wait, times-1, say)
+		}
+	})
+}
+
+// end says that nothing is to be said again.
+func (l *latch) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done = true; l.again != nil {
+		l.again.Stop()
+	}
 }
 
 // maxHeld bounds the packets that a socket holds back: DTLS begins with a flight of one or two.

@@ -3,8 +3,11 @@ package rtc
 import (
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/pion/ice/v2"
+	"github.com/pion/stun"
 	"github.com/pion/transport/v2"
 )
 
@@ -127,5 +130,57 @@ func TestADeadlineHoldsBeforeTheLatchOpens(t *testing.T) {
 		if _, _, err := conn.ReadFrom(make([]byte, 10)); !isTimeout(err) {
 			t.Errorf("it ended with %v", err)
 		}
+	}
+}
+
+// TestANominationIsSaidAgain: until DTLS is done, and not for ever.
+func TestANominationIsSaidAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := 0
+		l := new(latch)
+		l.repeat(func() { times++ })
+		time.Sleep(time.Hour) // of the bubble
+		synctest.Wait()
+		if times != timesAgain {
+			t.Errorf("it was said %d times more", times)
+		}
+		times, l = 0, new(latch)
+		l.repeat(func() { times++ })
+		time.Sleep(firstAgain)
+		synctest.Wait()
+		l.end()
+		time.Sleep(time.Hour)
+		l.repeat(func() { times++ })
+		time.Sleep(time.Hour)
+		if times != 1 {
+			t.Errorf("it was said %d times more, and once before the end", times)
+		}
+	})
+}
+
+// TestNomination: it is a check as ICE wants it, of the side that answers.
+func TestNomination(t *testing.T) {
+	request, err := stun.Build(stun.BindingRequest, stun.TransactionID, stun.NewUsername("ours:theirs"), ice.AttrControlled(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet, err := nomination(request, 7, "password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := &stun.Message{Raw: packet}
+	if err := message.Decode(); err != nil {
+		t.Fatal(err)
+	}
+	var name stun.Username
+	var priority ice.PriorityAttr
+	if name.GetFrom(message) != nil || name.String() != "theirs:ours" || priority.GetFrom(message) != nil || priority != 7 {
+		t.Errorf("it is of %q, with priority %d", name, priority)
+	}
+	if !ice.UseCandidate().IsSet(message) || !message.Contains(stun.AttrICEControlling) || stun.NewShortTermIntegrity("password").Check(message) != nil || stun.Fingerprint.Check(message) != nil {
+		t.Errorf("it is %v", message)
+	}
+	if _, err := nomination(new(stun.Message), 7, "password"); err == nil {
+		t.Error("a check of nobody is answered")
 	}
 }

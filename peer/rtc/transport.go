@@ -5,9 +5,7 @@ import (
 	"net"
 	"time"
 
-	"github.com/pion/ice/v2"
 	"github.com/pion/logging"
-	"github.com/pion/stun"
 	"github.com/pion/transport/v2"
 	"github.com/pion/webrtc/v3"
 
@@ -120,8 +118,8 @@ func (t *Transport) Close() {
 	}
 }
 
-// newPeerConnection makes a peer connection with sockets of its own.
-func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webrtc.PeerConnection, error) {
+// newPeerConnection makes a peer connection with sockets of its own. password returns the other side's for ICE, once there is one.
+func (t *Transport) newPeerConnection(configuration webrtc.Configuration, password func() string) (*webrtc.PeerConnection, error) {
 	network, err := newSockets(t.network)
 	if err != nil {
 		return nil, err
@@ -133,35 +131,23 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webr
 	// connection for which it is nominated never opens.
 	settings.SetIncludeLoopbackCandidate(offline(network.Interfaces()))
 	if !t.nomination {
-		settings.SetICEBindingRequestHandler(chooseFirst())
+		settings.SetICEBindingRequestHandler(chooseFirst(network.latch, password))
 	}
 	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
 	if err != nil {
 		return nil, err
 	}
 	pc.SCTP().Transport().OnStateChange(func(state webrtc.DTLSTransportState) {
-		if state != webrtc.DTLSTransportStateNew { // it listens
+		switch state {
+		case webrtc.DTLSTransportStateNew:
+		case webrtc.DTLSTransportStateConnecting: // it listens
 			network.latch.open()
+		default:
+			network.latch.open()
+			network.latch.end()
 		}
 	})
 	return pc, nil
-}
-
-// chooseFirst chooses the pair of addresses that a connection uses first: the first direct one on which a check came
-// from the other side, which knows our password then, if our own check was answered or is about to be. pion
-// would wait for the nomination (RFC 8445, 8.1.1), which comes a round trip later, and changes the pair then if another
-// one is better. A pair with a relay is left to that: a direct one may be a moment later.
-func chooseFirst() func(_ *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
-	var chosen bool // owned by the ICE agent's loop
-	return func(request *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
-		controlled := request.Contains(stun.AttrICEControlling) // so says the other side
-		answered := pair.ResponsesReceived() > 0
-		if chosen || local.Type() == ice.CandidateTypeRelay || remote.Type() == ice.CandidateTypeRelay || !controlled && !answered {
-			return false
-		}
-		chosen = true
-		return true
-	}
 }
 
 // Peering says who is to be connected with whom, and how.

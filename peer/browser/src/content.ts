@@ -20,7 +20,6 @@ export {
 } from "./content/hash.ts";
 export {
   DefaultPieceLength,
-  SeedPieceLength,
   Geometry,
   MaxPieceLength,
   MaxPieces,

@@ -5,7 +5,6 @@ import { fromHex, toHex } from "../src/bytes.ts";
 import {
   checkMediatorURL,
   DefaultPieceLength,
-  SeedPieceLength,
   encodeInfo,
   formatLink,
   Geometry,
