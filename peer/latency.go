@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"p2pcdn/common/options"
 	"p2pcdn/common/timeline"
+	"p2pcdn/peer/client"
 	"p2pcdn/peer/latency"
 	"p2pcdn/peer/latency/draw"
 	"p2pcdn/peer/latency/report"
@@ -61,6 +63,7 @@ func latencyCommand(w world, mediators *mediatorList) *cobra.Command {
 	flags.Var(&m.contents, "contents", "each pair exchanges `M` contents, one after the other, over the same connection (default 1)")
 	pieceLengthFlag(command, &m.pieceLength)
 	flags.StringVar(&m.flow, "flow", string(timeline.Fast), "protocol `FLOW` of the peers: fast, or prototype, that of the prototype before this project")
+	flags.StringSliceVar(&m.without, "without", nil, "leave out `CUT` of what saves round trips, to see what it saves: "+cutsHelp())
 	flags.Var(&m.seed, "seed", "make up the contents from `NUMBER` (default: a random one, which is printed)")
 	flags.DurationVarP(&m.timeout, "timeout", "t", defaultPatience, "an introduction that takes longer fails; for each content anew")
 	flags.StringVar(&m.scenario, "scenario", "", "`TEXT` for the column scenario")
@@ -75,6 +78,15 @@ func latencyCommand(w world, mediators *mediatorList) *cobra.Command {
 	flags.StringArrayVar(&m.draw, "draw", nil, "measure nothing: print and draw what the CSV `FILE` holds; more files may follow")
 	flags.DurationVar(&m.rtt, "rtt", 0, "the round trip of the network, such as 50ms: medians are said, and lines drawn, in round trips, too")
 	return command
+}
+
+// cutsHelp names the cuts.
+func cutsHelp() string {
+	var names []string
+	for _, known := range client.Cuts {
+		names = append(names, string(known.Cut))
+	}
+	return strings.Join(names, ", ")
 }
 
 const latencyHelp = `latency brings fresh pairs of peers together, again and again, and measures how long
@@ -152,6 +164,7 @@ type measuring struct {
 	size          contentSize
 	pieceLength   byteSize
 	flow          string
+	without       []string
 	seed          seedNumber
 	timeout       time.Duration
 	scenario      string
@@ -236,6 +249,13 @@ func (m *measuring) config(ctx context.Context) (latency.Config, error) {
 		N: m.introductions.n, Parallel: m.parallel.n, Contents: m.contents.n,
 		Size: int64(m.size), PieceLength: int64(m.pieceLength), Dictionaries: m.dictionaries,
 		Flow: timeline.Flow(m.flow), Seed: m.seed.value(), Scenario: m.scenario, Timeout: m.timeout, Row: m.row,
+	}
+	for _, name := range m.without {
+		cut := client.Cut(name)
+		if !slices.ContainsFunc(client.Cuts, func(known client.NamedCut) bool { return known.Cut == cut }) {
+			return config, wrongUsage("--without: there is no %q; there is %s", name, cutsHelp())
+		}
+		config.Without = append(config.Without, cut)
 	}
 	fetching := len(m.link) > 0 || m.links != ""
 	switch {

@@ -333,6 +333,7 @@ func TestLatencyUsage(t *testing.T) {
 		{[]string{"x"}, `latency takes no arguments, but there is "x"`},
 		{[]string{"-n", "0"}, "no number from 1 to"},
 		{[]string{"--flow", "slow"}, `there is no flow "slow"`},
+		{[]string{"--without", "offer,haste"}, `there is no "haste"; there is pipelining, offer,`},
 		{[]string{"--seed", "-1"}, "no number from 0 to 2^53-1"},
 		{[]string{"--seed", "9007199254740992"}, "no number from 0 to 2^53-1"},
 		{[]string{"--size", "much"}, "is no length"},

@@ -16,11 +16,14 @@ const (
 	CutJoin       Cut = "join"       // the next content is asked of peers that are connected, before others are named
 )
 
-// Cuts are all of them, each with what it does.
-var Cuts = []struct {
+// NamedCut is a cut, and what it does.
+type NamedCut struct {
 	Cut  Cut
 	Does string
-}{
+}
+
+// Cuts are all of them.
+var Cuts = []NamedCut{
 	{CutPipelining, "says what it wants behind the handshake, before that is answered"},
 	{CutOffer, "sends an offer along with the question for peers"},
 	{CutPair, "uses the first pair of addresses that works, before its nomination"},

@@ -32,13 +32,14 @@ type leecher interface {
 type fast struct {
 	mediators []string
 	random    *rand.Rand
+	without   []client.Cut
 	watch     *watch
 	peer      *client.Client               // nil before the first fetch, with which the clock begins
 	share     atomic.Pointer[client.Share] // of the content under way; nil before the first
 }
 
-func newFast(mediators []string, random *rand.Rand) *fast {
-	return &fast{mediators: mediators, random: random, watch: newWatch()}
+func newFast(mediators []string, random *rand.Rand, without []client.Cut) *fast {
+	return &fast{mediators: mediators, random: random, without: without, watch: newWatch()}
 }
 
 func (f *fast) peerID() string { return f.watch.peerID() }
@@ -57,7 +58,7 @@ func (f *fast) fetch(ctx context.Context, info content.Info) (timeline.Stamps, *
 	var began time.Time // of the first fetch
 	if f.peer == nil {
 		began = time.Now()
-		f.peer = client.Start(f.mediators, client.Config{Observe: f.watch.observe, Random: f.random})
+		f.peer = client.Start(f.mediators, client.Config{Observe: f.watch.observe, Random: f.random, Without: f.without})
 	}
 	share, err := f.peer.Get(info, target)
 	if err != nil {

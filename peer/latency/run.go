@@ -11,6 +11,7 @@ import (
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/timeline"
+	"p2pcdn/peer/client"
 )
 
 // Config says what is measured.
@@ -24,6 +25,7 @@ type Config struct {
 	PieceLength  int64          // bytes of its pieces; 0: [content.SeedPieceLength]
 	Dictionaries bool           // leechers are told piece hashes, where we know them
 	Flow         timeline.Flow  // [timeline.Fast] or [timeline.Prototype]
+	Without      []client.Cut   // what saves round trips and is left out by peers of the fast flow, to see what it saves
 	Seed         uint64         // of the contents; at most [timeline.MaxNumber]
 	Scenario     string         // for the table
 	Timeout      time.Duration  // for announcing, and for each content
@@ -199,7 +201,7 @@ func (r *run) leech(ctx context.Context, template timeline.Row, mediator string,
 	if r.config.Flow == timeline.Prototype {
 		peer = newPrototype(mediator, r.config.Poll)
 	} else {
-		peer = newFast([]string{mediator}, chance)
+		peer = newFast([]string{mediator}, chance, r.config.Without)
 	}
 	defer peer.close()
 	for i, info := range infos {

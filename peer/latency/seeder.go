@@ -105,7 +105,7 @@ func startSeeder(ctx context.Context, config *Config, mediator string, index int
 	s.began = time.Now()
 	s.peer = client.Start([]string{mediator}, client.Config{
 		Observe: s.watch.observe, Random: rand.New(random(config.Seed, "seeder", index)),
-		NoTrickle: config.Flow == timeline.Prototype,
+		NoTrickle: config.Flow == timeline.Prototype, Without: config.Without,
 	})
 	for _, source := range sources {
 		share, err := s.peer.Seed(source)
