@@ -66,6 +66,9 @@ func (r *Run) describe() string {
 	case r.What == Go:
 		words = append(words, string(r.Flow)+" flow")
 	}
+	if len(r.Without) > 0 {
+		words = append(words, "without "+strings.Join(r.Without, ", "))
+	}
 	if r.Fresh {
 		words = append(words, "mediators started anew each time")
 	}

@@ -256,6 +256,12 @@ func (r *reader) run(path string, keys map[string]any, p *Plan) Run {
 	switch run.What {
 	case Go:
 		run.Flow = choice(t, "flow", timeline.Fast, timeline.Prototype)
+		run.Without = t.texts("without")
+		for _, cut := range run.Without {
+			if !nameForm.MatchString(cut) {
+				t.wrongKey("without", CodeBadName, "%q is none of what peer latency --without takes", cut)
+			}
+		}
 		run.STUN = true
 	case Browser, WebTorrent:
 		run.Browser = choice(t, "browser", timeline.Chromium, timeline.Firefox)

@@ -81,6 +81,7 @@ type Run struct {
 	Contents  int   // that are fetched of each seeder, one after the other
 	Size      int64 // bytes of each
 	Flow      timeline.Flow
+	Without   []string          // of what saves round trips (peer latency --without) these are left out, of the fast flow
 	Browser   timeline.Endpoint // Chromium or Firefox, where there is one
 	MDNS      bool              // browsers hide their addresses behind names
 	STUN      bool              // browsers ask the mediator's STUN server for their addresses

@@ -222,6 +222,7 @@ func TestWhatIsWrongIsToldWithItsLine(t *testing.T) {
 		{"no mediator", `["m1", "m2"]`, `["m1", "seeder"]`, "mediators =", CodeReference, "no mediator"},
 		{"no mediators", `["m1", "m2"]`, `[]`, "mediators =", CodeMissing, ""},
 		{"twice the same", `["m1", "m2"]`, `["m1", "m1"]`, "mediators =", CodeDuplicate, ""},
+		{"what is no cut", "size = ", "without = [\"A b\"]\nsize = ", "without =", CodeBadName, "A b"},
 		{"unknown flow", "size = ", "flow = \"slow\"\nsize = ", "flow =", CodeBadChoice, "slow"},
 		{"size", `size = "200KB"`, `size = "big"`, "size =", CodeBadSize, "big"},
 		{"all contents are too large", `size = "200KB"`, `size = "64MB"`, "size =", CodeRange, "together"},

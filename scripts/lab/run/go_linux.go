@@ -67,10 +67,14 @@ func (r *doing) goPeers(ctx context.Context, from, n int) error {
 func (r *doing) latencyArgs(mediator string, from int) []string {
 	// Introductions of a run that are done one by one have other contents each.
 	seed := (r.Plan.Seed + uint64(from-1)) % (timeline.MaxNumber + 1)
-	return []string{
+	args := []string{
 		"latency", "--mediator", r.mediatorURL(mediator), "--flow", string(r.Flow),
 		"--seed", fmt.Sprint(seed), "--timeout", r.Timeout.String(), "--scenario", r.Name,
 	}
+	if len(r.Without) > 0 {
+		args = append(args, "--without", strings.Join(r.Without, ","))
+	}
+	return args
 }
 
 // links reads the lines of n seeders. An error says why some are missing.
