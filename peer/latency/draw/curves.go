@@ -110,7 +110,11 @@ func complete(groups []*report.Group, rtt float64) Picture {
 		look := groupLooks[i%len(groupLooks)]
 		at := reached(g.Rows, timeline.Complete)
 		all = append(all, curve{look, at, len(g.Rows)})
-		entries = append(entries, entry{look: look, text: fmt.Sprintf("%s: %d of %d, median %.1f ms", short(g.Name()), g.Complete, len(g.Rows), report.Percentile(at, 0.5))})
+		text := fmt.Sprintf("%s: %d of %d", short(g.Name()), g.Complete, len(g.Rows))
+		if len(at) > 0 { // a row may be complete without saying when
+			text += fmt.Sprintf(", median %.1f ms", report.Percentile(at, 0.5))
+		}
+		entries = append(entries, entry{look: look, text: text})
 	}
 	below := lineHeight * vg.Length(len(entries))
 	return Picture{"complete", pictureWidth, 12*vg.Centimeter + below, func(c draw.Canvas) {

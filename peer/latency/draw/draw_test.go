@@ -166,7 +166,8 @@ func TestUnusual(t *testing.T) {
 		"an order of their own": at(timeline.Stamps{timeline.Started: 0, timeline.Complete: time.Second, timeline.MediatorOpen: 2 * time.Second}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, p := range draw.Pictures(report.Summarize([]*timeline.Row{row}), time.Millisecond) {
+			usual := rows("another", 1)[0] // so that there is something to compare it with
+			for _, p := range draw.Pictures(report.Summarize([]*timeline.Row{row, usual}), time.Millisecond) {
 				svg, err := p.Encode(draw.SVG)
 				if err != nil || bytes.Contains(svg, []byte("NaN")) || bytes.Contains(svg, []byte("Inf")) {
 					t.Errorf("%s: %v", p.Name, err)
