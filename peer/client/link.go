@@ -278,7 +278,10 @@ func (l *link) deliver(share *Share, frame wire.Frame) {
 func (l *link) join(share *Share, likely bool) {
 	l.shares[share], share.links[l] = true, true
 	l.wanted = slices.DeleteFunc(l.wanted, func(other *Share) bool { return other == share })
-	share.unprepare() // it would be one more
+	if share.prepared != nil { // it would be one more; the mediator is not to hand it out any more
+		share.unprepare()
+		share.say(nil)
+	}
 	share.swarm.Connected(l.id, l.maxFrame, likely && !l.client.config.leavesOut(CutEarly), time.Now())
 	share.act()
 }

@@ -15,7 +15,9 @@ import (
 // Start returns a Client on the real network: with a line to one of the
 // mediators, and with WebRTC. The config's Line and Connect are filled in.
 func Start(mediators []string, config Config) *Client {
-	config.Guess = guess(mediators[0])
+	if len(mediators) > 0 {
+		config.Guess = guess(mediators[0])
+	}
 	return StartOn(nil, nil, mediators, config)
 }
 

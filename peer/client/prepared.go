@@ -38,7 +38,8 @@ type prepared struct {
 	offer      rtc.Signal          // without a Kind before there is one
 	candidates []*rtc.ICECandidate // all; bounded by what WebRTC gathers
 	end        bool                // of the candidates
-	sent       int                 // how many of them stand in the offer that was sent last
+	sent       int                 // how many of them stand in every offer that was sent
+	asked      bool                // one was sent
 	to         ident.PeerID        // whom the link is with; zero: nobody yet
 	over       bool                // nobody is to get the offer any more
 }
@@ -76,8 +77,17 @@ func (p *prepared) text() string {
 	if p.offer.Kind == "" || p.over || !p.to.IsZero() {
 		return ""
 	}
-	p.sent = len(p.candidates)
-	return p.offer.With(p.candidates).String()
+	return p.whole().String()
+}
+
+// whole is the offer as it is to be sent now. mu is held.
+func (p *prepared) whole() rtc.Signal {
+	offer, taken := p.offer.With(p.candidates)
+	if !p.asked || taken < p.sent { // whoever has an earlier one lacks what came later
+		p.sent = taken
+	}
+	p.asked = true
+	return offer
 }
 
 // bind says to whom it goes: to a peer that has the offer already, or not. What it has not, it is sent, before
@@ -88,8 +98,7 @@ func (p *prepared) bind(l *link, to ident.PeerID, offered bool) error {
 	p.to = to
 	var texts []string
 	if !offered && p.offer.Kind != "" {
-		p.sent = len(p.candidates)
-		texts = append(texts, p.offer.With(p.candidates).String())
+		texts = append(texts, p.whole().String())
 	}
 	for _, candidate := range p.candidates[p.sent:] {
 		texts = append(texts, rtc.Signal{Kind: rtc.Candidate, Candidate: candidate}.String())
@@ -164,6 +173,8 @@ func (p *prepared) describe(ended <-chan struct{}) {
 func (s *Share) handed(id ident.PeerID) {
 	k, other := s.known[id], s.client.links[id]
 	switch {
+	case s.prepared == nil && other != nil && other.offerer && other.prepared == nil && !other.open: // a second one got it, who has another one, too
+		s.replace(other, func() *link { return s.client.newLink(id, s.info.FullHash, true) })
 	case s.prepared == nil:
 	case k == nil || k.banned || other != nil && other.open:
 		s.unprepare() // the offer is spent

@@ -165,11 +165,21 @@ func TestOfferInStrangeHands(t *testing.T) {
 				}
 				strange := &strangeLine{hubLine: line, offered: offered(line.id)}
 				leecher := newPeer(t, Config{Line: strange, Connect: connect})
+				began := time.Now()
 				share, err := leecher.Get(source.info, newTarget(source.info))
 				if err != nil {
 					t.Fatal(err)
 				}
 				await(t, share)
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("it took %v", took)
+				}
+				time.Sleep(rtc.DefaultConnectTimeout)
+				left := 0
+				leecher.do(func() { left = leecher.unbound + len(leecher.all) })
+				if left > 1 { // the seeder's may be kept
+					t.Errorf("%d connections are left", left)
+				}
 				leecher.Close()
 				seeder.Close()
 			})

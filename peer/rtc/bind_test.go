@@ -64,7 +64,8 @@ func gathered(t *testing.T, said func() []Signal) Signal {
 			for _, signal := range signals[1:] {
 				candidates = append(candidates, signal.Candidate)
 			}
-			return signals[0].With(candidates)
+			whole, _ := signals[0].With(candidates)
+			return whole
 		}
 		select {
 		case <-tick.C:
@@ -88,6 +89,7 @@ func TestPreparedConnection(t *testing.T) {
 	a.conn.Bind(lowID, highID, nil)
 	close(ready)
 	b.conn.Signal(offer)
+	b.conn.Signal(offer) // by another way: it changes nothing
 	a.waitOpen()
 	b.waitOpen()
 	for side, want := range map[*side][]timeline.Phase{
@@ -196,7 +198,10 @@ func TestSecondTry(t *testing.T) {
 // TestDescriptionWithCandidates: as many as fit, and the end is none.
 func TestDescriptionWithCandidates(t *testing.T) {
 	candidate := &ICECandidate{Candidate: "candidate:1 1 udp 1 192.0.2.1 1 typ host"}
-	short := Signal{Kind: Offer, SDP: "m=application\r\n"}.With([]*ICECandidate{candidate, nil})
+	short, taken := Signal{Kind: Offer, SDP: "m=application\r\n"}.With([]*ICECandidate{candidate, nil})
+	if taken != 2 {
+		t.Errorf("%d are taken", taken)
+	}
 	if short.SDP != "m=application\r\na=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\n" {
 		t.Errorf("it is %q", short.SDP)
 	}
@@ -204,7 +209,10 @@ func TestDescriptionWithCandidates(t *testing.T) {
 	if description != "m=application\r\n" || len(candidates) != 1 || candidates[0].Candidate != candidate.Candidate {
 		t.Errorf("it is read as %q and %d candidates", description, len(candidates))
 	}
-	long := Signal{Kind: Offer, SDP: "m=application\r\n"}.With(slices.Repeat([]*ICECandidate{candidate}, 10_000))
+	long, taken := Signal{Kind: Offer, SDP: "m=application\r\n"}.With(slices.Repeat([]*ICECandidate{candidate}, 10_000))
+	if in := strings.Count(long.SDP, "a=candidate:"); taken != in || taken == 10_000 {
+		t.Errorf("%d are taken, and %d are in it", taken, in)
+	}
 	if len(long.String()) > mediation.MaxSignalData {
 		t.Errorf("it has %d bytes", len(long.String()))
 	}

@@ -298,7 +298,6 @@ func (c *Conn) signalled(signal Signal) {
 	switch signal.Kind {
 	case Offer:
 		if c.open() == nil {
-			c.peering.Handler.Reached(timeline.OfferReceived)
 			c.offered(signal.SDP)
 		}
 	case Answer:
@@ -327,6 +326,10 @@ func (c *Conn) offered(sdp string) {
 	if c.offering && bytes.Compare(c.peering.Local[:], c.peering.Remote[:]) < 0 {
 		return
 	}
+	if c.session != nil && !c.offering && c.session.remoteSDP == sdp {
+		return // it came twice, by two ways: the answer to the first counts
+	}
+	c.peering.Handler.Reached(timeline.OfferReceived)
 	if c.session != nil {
 		c.drop(c.session)
 		c.session = nil
@@ -356,6 +359,9 @@ func (c *Conn) happened(e event) {
 	case e.err != nil:
 		c.Close(e.err)
 	case e.phase != "":
+		if e.phase == timeline.ICEConnected {
+			c.anew.Stop() // the addresses are right: what follows takes its time
+		}
 		c.peering.Handler.Reached(e.phase)
 	case e.candidate != nil:
 		c.session.gathered(e.candidate.candidate)

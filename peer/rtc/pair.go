@@ -14,13 +14,16 @@ import (
 // round trip later, and for its next look at the pairs where there are several. The side that nominates chooses so what its own check has
 // shown to work, and nominates it: the other one may wait for that. Which pair is used may change when
 // another one is nominated. A pair with a relay is left to pion: a direct one may be a moment later.
-func chooseFirst(latch *latch, password func() string) func(_ *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
+//
+// The side that does not nominate believes a check alone. It is the one that begins DTLS then (see session.answer), and sends no
+// more than the check that it answers to an address that may be forged.
+func chooseFirst(latch *latch, controls func() bool, password func() string) func(_ *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
 	var chosen bool // owned by the ICE agent's loop
 	return func(request *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
 		if chosen || local.Type() == ice.CandidateTypeRelay || remote.Type() == ice.CandidateTypeRelay {
 			return false
 		}
-		if request.Contains(stun.AttrICEControlled) { // so the other side says of itself
+		if controls() {
 			packet, err := nomination(request, local.Priority(), password())
 			if pair.ResponsesReceived() == 0 || err != nil {
 				return false

@@ -29,6 +29,7 @@ type session struct {
 	triedTCP  int             // those of them over TCP
 	mid       string          // of the data channel's section, from our description
 	fragment  string          // our ICE user name fragment
+	controls  atomic.Bool     // it is of our offer, so that we nominate (RFC 8445, 6.1.1)
 	password  atomic.Value    // string: the remote ICE password; "" before it came
 	watching  atomic.Bool     // there is a channel, or will be: one is enough
 }
@@ -69,7 +70,7 @@ func (c *channel) next() ([]byte, error) {
 // newSession makes the peer connection; an offerer's offer is sent by offer.
 func newSession(conn *Conn) (*session, error) {
 	s := &session{conn: conn}
-	pc, err := conn.transport.newPeerConnection(configurationOf(conn.peering.ICEServers), func() string { return s.password.Load().(string) })
+	pc, err := conn.transport.newPeerConnection(configurationOf(conn.peering.ICEServers), s.controls.Load, func() string { return s.password.Load().(string) })
 	if err != nil {
 		return nil, fmt.Errorf("preparing a connection: %w", err)
 	}
@@ -142,6 +143,7 @@ func (s *session) refuse(dc *webrtc.DataChannel) {
 
 // offer opens the channel and sends our offer.
 func (s *session) offer() error {
+	s.controls.Store(true)
 	dc, err := s.pc.CreateDataChannel(wire.ChannelLabel, nil)
 	if err != nil {
 		return fmt.Errorf("creating the data channel: %w", err)
@@ -157,6 +159,9 @@ func (s *session) offer() error {
 
 // answer takes a remote offer and sends our answer.
 func (s *session) answer(sdp string) error {
+	if setup, _ := sdpValue(sdp, "a=setup:"); setup == "active" {
+		return errors.New("the peer's offer wants to begin DTLS, which the answerer does")
+	}
 	if err := s.setRemote(webrtc.SDPTypeOffer, sdp); err != nil {
 		return err
 	}
@@ -198,7 +203,7 @@ func (s *session) told() {
 
 // tellWhole sends our description with every candidate that was gathered.
 func (s *session) tellWhole() {
-	whole := s.held.With(s.local)
+	whole, _ := s.held.With(s.local)
 	whole.SDP += "a=end-of-candidates\r\n"
 	s.local = nil
 	s.send(whole)

@@ -117,17 +117,21 @@ func (s Signal) String() string {
 	return strings.TrimSuffix(out.String(), "\n")
 }
 
-// With returns a description with candidates in it, as many as there is room for: their receiver handles them like those
-// that come alone. nil, the end of candidates, is left out.
-func (s Signal) With(candidates []*ICECandidate) Signal {
+// With returns a description with candidates in it, the first ones, as many as there is room for, and how many
+// these are: their receiver handles them like those that come alone. nil, the end of candidates, is passed over.
+func (s Signal) With(candidates []*ICECandidate) (with Signal, taken int) {
 	var lines strings.Builder
 	for _, candidate := range candidates {
-		if candidate != nil && len(s.SDP)+lines.Len()+len(candidate.Candidate) < maxDescription {
+		if candidate != nil {
+			if len(s.SDP)+lines.Len()+len(candidate.Candidate) >= maxDescription {
+				break
+			}
 			lines.WriteString("a=" + candidate.Candidate + "\r\n")
 		}
+		taken++
 	}
 	s.SDP += lines.String() // the data channel's is the only section
-	return s
+	return s, taken
 }
 
 // maxDescription bounds a description that candidates are added to, in bytes: half of what signal_data may have.

@@ -84,8 +84,8 @@ func New(config Config) *Transport {
 	var settings webrtc.SettingEngine
 	settings.LoggerFactory = loggers{config.Log} // pion's own writes to standard output
 	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
-	// The cookie exchange of DTLS (RFC 6347, 4.2.1) costs a round trip, and proves nothing that ICE has not
-	// proved: that the other side is where it says.
+	// The cookie exchange of DTLS (RFC 6347, 4.2.1) costs a round trip, and proves that the other side is where it says.
+	// The offerer, which alone is DTLS's server here, has that proved by ICE.
 	settings.SetDTLSInsecureSkipHelloVerify(!config.Cookie)
 	settings.EnableSCTPZeroChecksum(true) // where both sides can (RFC 9653): DTLS protects every packet already
 	// A check that overtakes its candidate's signal, or comes from behind a browser's
@@ -118,8 +118,8 @@ func (t *Transport) Close() {
 	}
 }
 
-// newPeerConnection makes a peer connection with sockets of its own. password returns the other side's for ICE, once there is one.
-func (t *Transport) newPeerConnection(configuration webrtc.Configuration, password func() string) (*webrtc.PeerConnection, error) {
+// newPeerConnection makes a peer connection with sockets of its own. controls says whether we nominate, password returns the other side's for ICE, once there is one.
+func (t *Transport) newPeerConnection(configuration webrtc.Configuration, controls func() bool, password func() string) (*webrtc.PeerConnection, error) {
 	network, err := newSockets(t.network)
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration, passwo
 	// connection for which it is nominated never opens.
 	settings.SetIncludeLoopbackCandidate(offline(network.Interfaces()))
 	if !t.nomination {
-		settings.SetICEBindingRequestHandler(chooseFirst(network.latch, password))
+		settings.SetICEBindingRequestHandler(chooseFirst(network.latch, controls, password))
 	}
 	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
 	if err != nil {

@@ -71,7 +71,8 @@ type Client struct {
 	roster *roster // owned by run
 
 	mu        sync.Mutex
-	online    bool                          // guarded by mu, as are the next five: a handshake was sent
+	online    bool                          // guarded by mu, as are the next six: a handshake was sent
+	named     bool                          // and answered: peers know us by its id
 	announced []content.FullHash            // what is announced, in the order of the calls; bounded by the caller's contents
 	wanted    []content.FullHash            // what peers are wanted for; likewise
 	offers    map[content.FullHash]Offering // of those, where there is one
@@ -195,7 +196,8 @@ func (c *Client) offer(hash content.FullHash) mediation.SignalData {
 }
 
 // Ping asks the mediator for an answer, which is [Heard] with a Pong: whatever it answers at once to what was said
-// before comes before that. Without a line it does nothing.
+// before comes before that. Without a line it does nothing. (It is for those who measure; the line itself
+// is watched by pings of the WebSocket.)
 func (c *Client) Ping() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -206,7 +208,7 @@ func (c *Client) Ping() {
 func (c *Client) Signal(hash content.FullHash, to ident.PeerID, data string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.online {
+	if !c.named {
 		return ErrOffline
 	}
 	if c.signals >= maxSignals {
@@ -262,13 +264,23 @@ func (c *Client) next() []mediation.Message {
 func (c *Client) setOnline(online bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.online, c.pending, c.signals = online, nil, 0
+	c.online, c.named, c.pending, c.signals = online, false, nil, 0
 	for _, hash := range c.wanted { // first: somebody waits for it
 		c.say(mediation.GetPeers{FullHash: hash})
 	}
 	for _, hash := range c.announced {
 		c.say(mediation.Announce{FullHash: hash})
 	}
+}
+
+// established notes that the handshake was answered.
+func (c *Client) established() {
+	if c.config.Patient {
+		c.setOnline(true)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.named = true
 }
 
 // run keeps the line up until Close.

@@ -84,7 +84,7 @@ func (c *Client) dial(ctx context.Context, url string) (*websocket.Conn, error) 
 // An answer that does not come in time ends the connection.
 func (c *Client) listen(ctx context.Context, conn *websocket.Conn, url string, greet chan<- struct{}, introduced <-chan ident.PeerID) error {
 	late := time.AfterFunc(c.config.Timeout, func() { _ = conn.CloseNow() })
-	connected, err := c.established(ctx, conn, greet, introduced)
+	connected, err := c.answered(ctx, conn, greet, introduced)
 	if !late.Stop() {
 		return fmt.Errorf("%w: it does not answer the handshake", ErrNotMediator)
 	} else if err != nil {
@@ -92,16 +92,14 @@ func (c *Client) listen(ctx context.Context, conn *websocket.Conn, url string, g
 	}
 	connected.URL = url
 	c.roster.learn(connected.Mediators)
-	if c.config.Patient {
-		c.setOnline(true)
-	}
+	c.established()
 	c.tell(ctx, connected) // before anything else of this line is heard
 	return c.read(ctx, conn)
 }
 
-// established waits for the mediator's answer to our handshake. Where the id is taken another one is sent, and with it
+// answered waits for the mediator's answer to our handshake. Where the id is taken another one is sent, and with it
 // all that was said behind the first: the mediator has not taken it.
-func (c *Client) established(ctx context.Context, conn *websocket.Conn, greet chan<- struct{}, introduced <-chan ident.PeerID) (Connected, error) {
+func (c *Client) answered(ctx context.Context, conn *websocket.Conn, greet chan<- struct{}, introduced <-chan ident.PeerID) (Connected, error) {
 	for tries := 1; ; {
 		message, err := receive(context.WithoutCancel(ctx), conn)
 		if err != nil {
@@ -109,7 +107,11 @@ func (c *Client) established(ctx context.Context, conn *websocket.Conn, greet ch
 		}
 		switch m := message.(type) {
 		case mediation.Established:
-			return Connected{PeerID: <-introduced, ICEServers: m.ICEServers, Mediators: m.Mediators}, nil
+			id, introduced := <-introduced
+			if !introduced { // the writer has failed meanwhile
+				return Connected{}, fmt.Errorf("%w: it answers a handshake that was not sent", ErrLost)
+			}
+			return Connected{PeerID: id, ICEServers: m.ICEServers, Mediators: m.Mediators}, nil
 		case *mediation.Error:
 			switch {
 			case m.Code == mediation.CodeHandshakeRequired: // what we said behind a handshake that was refused
@@ -181,6 +183,7 @@ func (c *Client) read(ctx context.Context, conn *websocket.Conn) error {
 // write is the writer: a handshake under a fresh id for each token, all that is wanted behind it, and then what
 // there is to say.
 func (c *Client) write(lasting context.Context, conn *websocket.Conn, greet <-chan struct{}, introduced chan<- ident.PeerID) error {
+	defer close(introduced)
 	for {
 		select {
 		case <-lasting.Done():

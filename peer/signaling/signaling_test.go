@@ -565,3 +565,27 @@ func TestAnOfferThatIsNone(t *testing.T) {
 		})
 	}
 }
+
+// TestAMediatorThatAnswersWhatWasNotSent: the line is lost, and Close does not wait for ever.
+func TestAMediatorThatAnswersWhatWasNotSent(t *testing.T) {
+	for name, then := range map[string]mediation.Message{
+		"another id is taken": &mediation.Error{Code: mediation.CodePeerIDInUse, Message: "taken"},
+		"it is established":   mediation.Established{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := serve(t, func(_ int, v visit) {
+				v.say(&mediation.Error{Code: mediation.CodePeerIDInUse, Message: "taken"}, then, then)
+				_ = v.conn.CloseNow()
+			})
+			c := Start(Config{URLs: []string{url}, Backoff: func(int) time.Duration { return time.Millisecond }, Timeout: patience})
+			for range 20 {
+				for e := range c.Events() {
+					if _, lost := e.(Disconnected); lost {
+						break
+					}
+				}
+			}
+			c.Close()
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"golang.org/x/time/rate"
@@ -129,8 +130,12 @@ func (r *Relay) deliver(l *link, message mediation.Message) error {
 		if s, err = r.outgoing(l); err != nil {
 			return err
 		}
-		if err = r.keepEarly(s, message); err == nil {
+		var kept *early
+		if kept, err = r.keepEarly(s, message); err == nil {
 			err = s.write(message)
+		}
+		if err != nil && kept != nil && !r.dropEarly(s, kept) {
+			return nil // it was given back with all that a refused stream did not read
 		}
 		if err == nil || errors.Is(err, &mediation.Error{Code: mediation.CodeMessageTooBig}) {
 			return err
@@ -147,25 +152,41 @@ func (r *Relay) deliver(l *link, message mediation.Message) error {
 
 // keepEarly keeps a message that is written before the stream's handshake was answered, for the case that it is
 // refused; where there are many, it waits for the answer first.
-func (r *Relay) keepEarly(s *stream, message mediation.Message) error {
+func (r *Relay) keepEarly(s *stream, message mediation.Message) (*early, error) {
 	for s.greeted != nil {
 		r.mu.Lock()
 		switch {
-		case s.ending:
-			r.mu.Unlock()
-			return io.ErrClosedPipe
 		case s.established:
 			r.mu.Unlock()
-			return nil
-		case len(s.early) < maxEarly:
-			s.early = append(s.early, message)
+			return nil, nil
+		case s.ending:
 			r.mu.Unlock()
-			return nil
+			return nil, io.ErrClosedPipe
+		case len(s.early) < maxEarly:
+			kept := &early{message}
+			s.early = append(s.early, kept)
+			r.mu.Unlock()
+			return kept, nil
 		}
 		r.mu.Unlock()
-		<-s.greeted // within HandshakeTimeout
+		<-s.greeted // within HandshakeTimeout; then it is established or ending
 	}
-	return nil
+	return nil, nil
+}
+
+// early is a message that was written to a stream whose handshake was not answered then.
+type early struct{ message mediation.Message }
+
+// dropEarly takes a message back that could not be written; false where it is not among those that wait any more.
+func (r *Relay) dropEarly(s *stream, kept *early) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := slices.Index(s.early, kept)
+	if at < 0 {
+		return s.established // or else it was given back
+	}
+	s.early = slices.Delete(s.early, at, at+1)
+	return true
 }
 
 // outgoing returns the stream to send on, after opening one where there is none.

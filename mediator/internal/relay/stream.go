@@ -44,9 +44,9 @@ type stream struct {
 	greeted chan struct{} // closed when the opener's handshake was answered, or not in time; nil: this side did not open it
 
 	// What follows is guarded by Relay.mu.
-	ending      bool                // nothing is sent on it any more
-	established bool                // of one that this side opened: the handshake was answered
-	early       []mediation.Message // what was written before that; bounded by maxEarly
+	ending      bool     // nothing is sent on it any more
+	established bool     // of one that this side opened: the handshake was answered
+	early       []*early // what was written before that; bounded by maxEarly
 }
 
 func (r *Relay) newStream(l *link, raw network.Stream) *stream {
@@ -205,13 +205,20 @@ func (r *Relay) refusedBy(s *stream, err error) {
 	r.log.Debug("a mediator refused the handshake", "mediator", s.link.mediator.Short(), "error", err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.giveBack(s.link, s.early...)
+	for _, kept := range s.early {
+		r.giveBack(s.link, kept.message)
+	}
 	s.early = nil
 }
 
 // greet waits for the answer to the opener's handshake. What is to be said is said meanwhile.
 func (s *stream) greet() error {
-	defer close(s.greeted)
+	defer func() {
+		s.relay.mu.Lock()
+		s.ending = s.ending || !s.established
+		s.relay.mu.Unlock()
+		close(s.greeted)
+	}()
 	answer, err := s.readNow(s.relay.config.HandshakeTimeout)
 	if err != nil {
 		return fmt.Errorf("waiting for established: %w", err)

@@ -15,14 +15,13 @@ const maxTakers = 3
 // offer is what a peer who waits would signal to the first seeder that is named to it. It is handed to one as soon
 // as one is known, so that the seeder's answer comes a round trip earlier.
 type offer struct {
-	data mediation.SignalData
-	with ident.MediatorID // the mediator that was asked with it; zero: none was
+	data    mediation.SignalData
+	travels bool // with a get_peers that is not answered
 }
 
-// hold keeps a peer's offer until a seeder is known, in place of its earlier one; where there is no
+// hold keeps a peer's offer until a seeder is known; where there is no
 // room it is not kept, and the peer will signal it itself. mu is held.
 func (r *Router) hold(s *search, id ident.PeerID, data mediation.SignalData) {
-	r.letGo(s, id)
 	if data.Len() == 0 || r.MaxOfferBytes > 0 && r.held+data.Len() > r.MaxOfferBytes {
 		return
 	}
@@ -62,14 +61,16 @@ func (r *Router) take(id ident.PeerID, hash content.FullHash, news []ident.PeerI
 	return o
 }
 
-// handOut hands a peer's offer, if it has one, to one of the seeders of this mediator that it is told
+// handOut hands a peer's offer, or the one that was held for it, to one of the seeders of this mediator that it is told
 // of, and returns which; zero: none. mu is held.
-func (r *Router) handOut(id ident.PeerID, hash content.FullHash, news []ident.PeerID) ident.PeerID {
-	o := r.take(id, hash, news)
-	if o == nil {
+func (r *Router) handOut(id ident.PeerID, hash content.FullHash, news []ident.PeerID, data mediation.SignalData) ident.PeerID {
+	if o := r.take(id, hash, news); o != nil {
+		data = o.data
+	}
+	if data.Len() == 0 || len(news) == 0 {
 		return ident.PeerID{}
 	}
-	return r.deliver(mediation.Signal{FullHash: hash, PeerID: id, SignalData: o.data}, news)
+	return r.deliver(mediation.Signal{FullHash: hash, PeerID: id, SignalData: data}, news)
 }
 
 // handOutFor hands an offer that came with another mediator's get_peers to one of the seeders here. The sender
@@ -94,13 +95,13 @@ func (r *Router) deliver(signal mediation.Signal, peers []ident.PeerID) ident.Pe
 }
 
 // sendOn sees to it that a peer's offer, if it has one, is with one of another mediator's seeders, of whom it
-// is told: with the one to whom that mediator handed it, or it is signalled to one. It returns which; zero: none. mu is held.
+// is told: with the one to whom that mediator handed it, where it did, or it is signalled to one. It returns which; zero: none. mu is held.
 func (r *Router) sendOn(from ident.MediatorID, id ident.PeerID, hash content.FullHash, news []ident.PeerID, offered ident.PeerID) ident.PeerID {
 	o := r.take(id, hash, news)
 	switch {
 	case o == nil:
 		return ident.PeerID{}
-	case o.with == from && !offered.IsZero():
+	case !offered.IsZero():
 		return offered
 	}
 	to := news[rand.IntN(len(news))]
@@ -108,14 +109,24 @@ func (r *Router) sendOn(from ident.MediatorID, id ident.PeerID, hash content.Ful
 	return to
 }
 
-// travels chooses an offer that is to travel with a get_peers to another mediator, and whose it is; none
-// where all have one already.
-func (s *search) travels(mediator ident.MediatorID) (sender ident.PeerID, data mediation.SignalData) {
+// travels chooses an offer that is to travel with a get_peers, and whose it is; none
+// where all do already.
+func (s *search) travels() (sender ident.PeerID, data mediation.SignalData) {
 	for id, o := range s.offers {
-		if o.with == (ident.MediatorID{}) {
-			o.with = mediator
+		if !o.travels {
+			o.travels = true
 			return id, o.data
 		}
 	}
 	return ident.PeerID{}, mediation.SignalData{}
+}
+
+// arrived ends the travel of an offer with the question to a mediator, which was answered or will not be, and returns whose it
+// was. Where it is still held it may travel elsewhere.
+func (s *search) arrived(with *other) (sender ident.PeerID) {
+	sender, with.carries = with.carries, ident.PeerID{}
+	if o := s.offers[sender]; o != nil {
+		o.travels = false
+	}
+	return sender
 }

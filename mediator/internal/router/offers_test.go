@@ -223,3 +223,67 @@ func TestOfferInAnothersName(t *testing.T) {
 		seeder.expect(signal(9, "offer"))
 	})
 }
+
+// TestOfferTravelsOn: where the mediator that it travelled to has nobody, or is dead, the next one gets it.
+func TestOfferTravelsOn(t *testing.T) {
+	for name, first := range map[string]mediation.Message{
+		"it has nobody": mediation.Peers{FullHash: fullHash(1)},
+		"it is busy":    (&mediation.Error{Code: mediation.CodeRateLimited, Message: "slowly"}).About(fullHash(1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 1, func(t *testing.T, w *world) {
+				leecher := w.person(0, 2)
+				leecher.say(with("offer"))
+				r := w.router(0)
+				r.mu.Lock()
+				s := r.searches[fullHash(1)]
+				r.ask(s, mediatorID(1), time.Now())
+				r.mu.Unlock()
+				r.HandleMediator(mediatorID(1), first)
+				r.mu.Lock()
+				r.ask(s, mediatorID(2), time.Now())
+				r.mu.Unlock()
+				pass(w.hop)
+				var offers []string
+				for _, message := range w.sent {
+					if m, is := message.(mediation.GetPeers); is {
+						offers = append(offers, m.Offer.String())
+					}
+				}
+				if len(offers) != 2 || offers[0] != "offer" || offers[1] != "offer" {
+					t.Errorf("the offers that travelled are %q", offers)
+				}
+			})
+		})
+	}
+}
+
+// TestWhoIsOfferedIsToldTo: a mediator that says who has an offer says it of the one that travelled to it.
+func TestWhoIsOfferedIsToldTo(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, w *world) {
+		first, second := w.person(0, 2), w.person(0, 3)
+		first.say(with("of the first"))
+		r := w.router(0)
+		r.mu.Lock()
+		r.ask(r.searches[fullHash(1)], mediatorID(1), time.Now())
+		r.mu.Unlock()
+		second.say(with("of the second"))
+		answer := peers(1, 7, 8)
+		answer.Offered = peerID(7)
+		r.HandleMediator(mediatorID(1), answer)
+		first.expect(answer)
+		pass(5 * w.hop)
+		signalled := ident.PeerID{}
+		for _, message := range w.sent {
+			if m, is := message.(mediation.Signal); is {
+				if m.SenderID != second.id || m.SignalData.String() != "of the second" {
+					t.Errorf("a signal of %s: %s", m.SenderID.Short(), m.SignalData)
+				}
+				signalled = m.PeerID
+			}
+		}
+		answer.Offered = signalled
+		second.expect(answer)
+		w.holdsNothing()
+	})
+}

@@ -66,7 +66,7 @@ const (
 	DefaultMaxPending = 16384
 
 	// DefaultMaxOfferBytes bounds the offers that wait for a seeder to be found: those of
-	// some ten thousand peers at a time, none for longer than a round of searching.
+	// some ten thousand peers at a time, none for longer than rounds of searching follow each other.
 	DefaultMaxOfferBytes = 16 << 20
 
 	// DefaultMaxContents is how many contents there may be that anybody seeds or waits

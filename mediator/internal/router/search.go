@@ -72,6 +72,8 @@ type other struct {
 	mute  bool           // it has no room to tell of later seeders, or of those that are gone
 	asked time.Time      // when it was last
 	state otherState
+
+	carries ident.PeerID // whose offer the question had that it has not answered; zero: nobody's
 }
 
 type otherState byte
@@ -110,8 +112,10 @@ func (r *Router) getPeers(p *Peer, m mediation.GetPeers) *mediation.Error {
 		s = &search{hash: hash, others: make(map[ident.MediatorID]*other), silent: make(map[ident.PeerID]struct{})}
 		r.searches[hash] = s
 	}
-	r.hold(s, p.id, m.Offer)
-	r.nameOwn(p.id, hash, fairly(r.registry.Seeders(hash), r.MaxNamed))
+	r.letGo(s, p.id) // that of an earlier question
+	if !r.nameOwn(p.id, hash, fairly(r.registry.Seeders(hash), r.MaxNamed), m.Offer) {
+		r.hold(s, p.id, m.Offer)
+	}
 
 	now := time.Now()
 	if s.open || now.Sub(s.looked) < lookupCache {
@@ -157,10 +161,12 @@ func (r *Router) nameRemembered(id ident.PeerID, s *search, now time.Time) (all 
 	return all
 }
 
-// nameOwn tells a peer who waits of peers of this mediator. mu is held.
-func (r *Router) nameOwn(id ident.PeerID, hash content.FullHash, peers []ident.PeerID) {
+// nameOwn tells a peer who waits of peers of this mediator, one of whom is handed its offer, and reports whether it
+// was told of any. mu is held.
+func (r *Router) nameOwn(id ident.PeerID, hash content.FullHash, peers []ident.PeerID, offer mediation.SignalData) (any bool) {
 	news := r.registry.Tell(id, hash, peers, r.MaxNamed)
-	r.name(id, hash, news, r.handOut(id, hash, news))
+	r.name(id, hash, news, r.handOut(id, hash, news, offer))
+	return len(news) > 0
 }
 
 // nameOthers tells a peer who waits of another mediator's peers. offered is the one of them that was
@@ -232,7 +238,7 @@ func (r *Router) tellOfLeaver(peer ident.PeerID, hash content.FullHash) {
 func (r *Router) tellOfSeeder(seeder ident.PeerID, hash content.FullHash) {
 	peers := []ident.PeerID{seeder}
 	for _, id := range r.registry.Waiters(hash) {
-		r.nameOwn(id, hash, peers)
+		r.nameOwn(id, hash, peers, mediation.SignalData{})
 	}
 	for _, mediator := range r.registry.Subscribers(hash) {
 		r.Relay.Send(mediator, mediation.Peers{FullHash: hash, Peers: peers})
@@ -310,9 +316,12 @@ func (r *Router) lookUp(ctx context.Context, cancel context.CancelFunc, s *searc
 
 // ask asks another mediator; an offer that waits travels with it. mu is held.
 func (r *Router) ask(s *search, mediator ident.MediatorID, now time.Time) {
-	s.others[mediator] = &other{asked: now, state: otherAsked}
+	if before := s.others[mediator]; before != nil {
+		s.arrived(before)
+	}
 	message := mediation.GetPeers{FullHash: s.hash}
-	message.SenderID, message.Offer = s.travels(mediator)
+	message.SenderID, message.Offer = s.travels()
+	s.others[mediator] = &other{asked: now, state: otherAsked, carries: message.SenderID}
 	r.Relay.Send(mediator, message)
 }
 
@@ -397,9 +406,15 @@ func (r *Router) found(from ident.MediatorID, m mediation.Peers) {
 		return ours
 	})
 	s.others[from].remember(peers)
+	carried := s.others[from].carries
 	for _, id := range r.registry.Waiters(m.FullHash) {
-		r.nameOthers(from, id, m.FullHash, peers, m.Offered)
+		offered := ident.PeerID{}
+		if id == carried {
+			offered = m.Offered
+		}
+		r.nameOthers(from, id, m.FullHash, peers, offered)
 	}
+	s.arrived(s.others[from])
 	for _, peer := range peers {
 		if len(r.routes.get(peer)) > 0 { // somebody was told of it, and by another mediator perhaps
 			r.routes.learn(peer, from)
@@ -419,6 +434,7 @@ func (r *Router) unsubscribed(from ident.MediatorID, hash content.FullHash) {
 // unanswered says that a mediator will not answer, or tell of later seeders. mu is held.
 func (r *Router) unanswered(from ident.MediatorID, hash content.FullHash) {
 	if s := r.searches[hash]; s != nil && s.others[from] != nil {
+		s.arrived(s.others[from])
 		delete(s.others, from)
 		r.roundDone(s)
 	}
