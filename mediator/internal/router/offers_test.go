@@ -232,6 +232,8 @@ func TestOfferTravelsOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, 1, func(t *testing.T, w *world) {
+				w.mute(1)
+				w.mute(2)
 				leecher := w.person(0, 2)
 				leecher.say(with("offer"))
 				r := w.router(0)
@@ -261,6 +263,7 @@ func TestOfferTravelsOn(t *testing.T) {
 // TestWhoIsOfferedIsToldTo: a mediator that says who has an offer says it of the one that travelled to it.
 func TestWhoIsOfferedIsToldTo(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, w *world) {
+		w.mute(1)
 		first, second := w.person(0, 2), w.person(0, 3)
 		first.say(with("of the first"))
 		r := w.router(0)
