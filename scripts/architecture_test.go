@@ -43,6 +43,7 @@ var rooms = []room{
 	{"mediator", []string{"common/...", "mediator/internal/node"}, "main only turns arguments into a Config for node, so that tests can do all that main does"},
 	{"mediator/internal/node", []string{"common/...", "mediator/internal/...", "preview"}, "node alone wires the rooms together"},
 	{"mediator/internal/memnet", nil, "a network in memory knows nothing of what runs on it: it is handed to rooms in place of sockets, and by tests alone"},
+	{"mediator/internal/simulation", []string{"common/...", "mediator/internal/..."}, "the simulation wires rooms together as node does, to a network in memory; nothing but its tests runs it"},
 	{"mediator/internal/limits", nil, "how limits are said: numbers, and no state"},
 	{"mediator/internal/lists", []string{"common/..."}, "which contents are permitted: two files, and nothing of what is done with it"},
 	{"mediator/internal/metrics", []string{"common/..."}, "the rooms do not know that they are counted: they are given functions"},
@@ -99,12 +100,16 @@ var bans = []ban{
 		why: "one room, so that another DHT is a change of one room",
 	},
 	{
-		from: []string{"..."}, to: []string{"github.com/libp2p/..."}, except: []string{"mediator/internal/discovery", "mediator/internal/relay", "mediator/internal/neighbours", "mediator/internal/memnet"},
+		from: []string{"..."}, to: []string{"github.com/libp2p/..."}, except: []string{"mediator/internal/discovery", "mediator/internal/relay", "mediator/internal/neighbours", "mediator/internal/memnet", "mediator/internal/simulation"},
 		why: "libp2p has three uses, the DHT and two streams between mediators: nothing else is written in its types",
 	},
 	{
 		from: []string{"..."}, to: []string{"mediator/internal/memnet/..."}, except: []string{"mediator/internal/memnet", "mediator/internal/simulation"},
 		why: "networks in memory are for tests and simulations: what a mediator is made of has sockets",
+	},
+	{
+		from: []string{"..."}, to: []string{"mediator/internal/simulation/..."}, tests: true,
+		why: "the simulation is an experiment: nothing is built on it",
 	},
 	{
 		from: []string{"..."}, to: []string{"github.com/prometheus/..."}, except: []string{"mediator/internal/metrics"},
@@ -258,6 +263,8 @@ func TestRulesCanFail(t *testing.T) {
 		{from: "mediator/internal/wsserver", to: "mediator/internal/router"},
 		{from: "mediator/internal/memnet", to: "mediator/internal/discovery"},
 		{from: "mediator/internal/node", to: "mediator/internal/memnet"},
+		{from: "mediator/internal/node", to: "mediator/internal/simulation"},
+		{from: "mediator/internal/simulation", to: "preview"},
 		{from: "mediator/internal/limits", to: "common/content"},
 		{from: "mediator/internal/lists", to: "mediator/internal/router"},
 		{from: "mediator/internal/metrics", to: "mediator/internal/node"},
