@@ -8,7 +8,7 @@ Usage: ./compile.sh [-h]
 
 Builds, from any directory:
   bin/mediator           the mediator, with the preview pages inside
-  bin/peer               the headless peer: peer info, peer seed, peer get
+  bin/peer               the headless peer: peer info, peer seed, peer get, peer latency
   preview/dist/cdn.mjs   the browser peer as an ES module
   preview/dist/cdn.js    the same as a classic script with the global "cdn"
   preview/dist/sw.js     the service worker that streams content to media elements

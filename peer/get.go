@@ -227,12 +227,16 @@ func (g *getting) serve(ctx context.Context, events *inbox) {
 	}
 }
 
-// interruption is what ends a get that was not done.
+// interruption is what ends a command that was not done.
 type interruption struct {
-	kept bool // there is something to go on with
+	kept bool   // there is something to go on with
+	said string // of another command: what to say instead
 }
 
 func (i interruption) Error() string {
+	if i.said != "" {
+		return i.said
+	}
 	if i.kept {
 		return "interrupted; what is there is kept: run it again to go on"
 	}

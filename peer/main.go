@@ -27,6 +27,7 @@ const (
 
 // world is what the command touches of the system.
 type world struct {
+	args           []string // the command line, without the program
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one: a bar may move on it
@@ -55,7 +56,7 @@ func main() {
 
 // run is the command. It returns the exit code, and has told every error.
 func run(ctx context.Context, args []string, w world) int {
-	w.stdout = outlet{w.stdout}
+	w.args, w.stdout = args, outlet{w.stdout}
 	root := rootCommand(w)
 	root.SetArgs(args)
 	root.SetIn(w.stdin)

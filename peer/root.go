@@ -50,7 +50,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted before it was done
 			return nil
 		},
 		RunE: func(*cobra.Command, []string) error {
-			return wrongUsage("a command is needed: info, seed or get")
+			return wrongUsage("a command is needed: info, seed, get or latency")
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -64,7 +64,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted before it was done
 		}
 		return nil
 	}
-	root.AddCommand(infoCommand(w, &mediators), seedCommand(w, &mediators), getCommand(w, &mediators))
+	root.AddCommand(infoCommand(w, &mediators), seedCommand(w, &mediators), getCommand(w, &mediators), latencyCommand(w, &mediators))
 	return root
 }
 

@@ -38,10 +38,17 @@ type room struct {
 var rooms = []room{
 	{"common/...", []string{"common/..."}, "common is what both programs and every language agree on: it knows neither program"},
 	{"preview", nil, "the pages are data; whoever serves them imports them"},
+	{"scripts/lab/router", nil, "the lab's router is told time and packets: it is tested without either"},
+	{"scripts/lab/plan", []string{"common/..."}, "a lab file is read without a look at anything else, so that every system can check it"},
+	{"scripts/lab/results", []string{"common/...", "scripts/lab/plan"}, "what a lab yields is figured from its rows, wherever they come from"},
+	{"scripts/lab/network", []string{"scripts/lab/plan", "scripts/lab/router"}, "a lab's network knows nothing of what runs in it"},
+	{"scripts/lab/run", []string{"common/...", "scripts/lab/plan", "scripts/lab/network"}, "runs hand out rows, and do not care what they are for"},
+	{"scripts/lab", []string{"common/...", "scripts/lab/..."}, "the lab's command alone sees all of its rooms"},
 	{"scripts/...", []string{"common/...", "preview"}, "scripts run the programs from outside, as a user does"},
 
 	{"mediator", []string{"common/...", "mediator/internal/node"}, "main only turns arguments into a Config for node, so that tests can do all that main does"},
 	{"mediator/internal/node", []string{"common/...", "mediator/internal/...", "preview"}, "node alone wires the rooms together"},
+	{"mediator/internal/flights", nil, "it counts flights between whole mediators and whole peers, in tests alone: nothing of it goes into a program"},
 	{"mediator/internal/memnet", nil, "a network in memory knows nothing of what runs on it: it is handed to rooms in place of sockets, and by tests alone"},
 	{"mediator/internal/simulation", []string{"common/...", "mediator/internal/..."}, "the simulation wires rooms together as node does, to a network in memory; nothing but its tests runs it"},
 	{"mediator/internal/limits", nil, "how limits are said: numbers, and no state"},
@@ -59,8 +66,11 @@ var rooms = []room{
 	{"mediator/internal/relay", []string{"common/...", "mediator/internal/limits", "mediator/internal/router"}, "session, discovery and relay satisfy the router's interfaces and never import each other, so that each is tested and replaced alone"},
 	{"mediator/internal/wsserver", []string{"common/...", "mediator/internal/limits", "mediator/internal/session"}, "the server turns requests into sessions and knows nothing of what is decided"},
 
-	{"peer", []string{"common/...", "peer/client"}, "main only turns arguments into calls of client, so that tests can do all that main does"},
-	{"peer/client", []string{"common/...", "peer/..."}, "client alone wires the rooms together"},
+	{"peer", []string{"common/...", "peer/client", "peer/latency/..."}, "main only turns arguments into calls of client and of the instrument, so that tests can do all that main does"},
+	{"peer/latency/report", []string{"common/timeline"}, "statistics know the table alone, so that they are right for whoever wrote it"},
+	{"peer/latency/draw", []string{"common/timeline", "peer/latency/report"}, "pictures are made of the table and its statistics, whoever measured"},
+	{"peer/latency", []string{"common/...", "peer/client", "peer/rtc", "peer/signaling"}, "the instrument measures the client as others use it, and rebuilds another flow on the same rooms; what becomes of the rows is not its concern"},
+	{"peer/client", []string{"common/...", "peer/rtc", "peer/signaling", "peer/store", "peer/swarm"}, "client alone wires the rooms together, and is what the instrument measures, without knowing it"},
 	{"peer/swarm", []string{"common/..."}, "the swarm is pure: it decides and verifies, without network and disk"},
 	{"peer/rtc", []string{"common/..."}, "rtc, signaling and store never import each other, so that each is tested and replaced alone"},
 	{"peer/signaling", []string{"common/..."}, "rtc, signaling and store never import each other, so that each is tested and replaced alone"},
@@ -76,8 +86,8 @@ type ban struct {
 
 var bans = []ban{
 	{
-		from: []string{"mediator/..."}, to: []string{"peer/...", "github.com/pion/webrtc/..."}, tests: true,
-		why: "a mediator introduces peers, and is none: it has no use for a peer or for WebRTC",
+		from: []string{"mediator/..."}, to: []string{"peer/...", "github.com/pion/webrtc/..."}, except: []string{"mediator/internal/flights"}, tests: true,
+		why: "a mediator introduces peers, and is none: it has no use for a peer or for WebRTC; flights has both, in its tests, and nothing else",
 	},
 	{
 		from: []string{"peer/..."}, to: []string{"mediator/...", "github.com/libp2p/...", "github.com/multiformats/..."}, tests: true,
@@ -92,7 +102,7 @@ var bans = []ban{
 		why: "nothing imports scripts: they can be changed without a look at the programs",
 	},
 	{
-		from: []string{"..."}, to: []string{"github.com/coder/websocket/..."}, except: []string{"mediator/internal/wsserver", "peer/signaling", "scripts/bench/introduce", "scripts/soak"},
+		from: []string{"..."}, to: []string{"github.com/coder/websocket/..."}, except: []string{"mediator/internal/wsserver", "peer/signaling", "scripts/bench/introduce", "scripts/lab/run", "scripts/soak"},
 		why: "one room per program, so that a successor is a change of one room",
 	},
 	{
@@ -100,11 +110,11 @@ var bans = []ban{
 		why: "one room, so that another DHT is a change of one room",
 	},
 	{
-		from: []string{"..."}, to: []string{"github.com/libp2p/..."}, except: []string{"mediator/internal/discovery", "mediator/internal/relay", "mediator/internal/neighbours", "mediator/internal/memnet", "mediator/internal/simulation"},
+		from: []string{"..."}, to: []string{"github.com/libp2p/..."}, except: []string{"mediator/internal/discovery", "mediator/internal/relay", "mediator/internal/neighbours", "mediator/internal/memnet", "mediator/internal/flights", "mediator/internal/simulation"},
 		why: "libp2p has three uses, the DHT and two streams between mediators: nothing else is written in its types",
 	},
 	{
-		from: []string{"..."}, to: []string{"mediator/internal/memnet/..."}, except: []string{"mediator/internal/memnet", "mediator/internal/simulation"},
+		from: []string{"..."}, to: []string{"mediator/internal/memnet/..."}, except: []string{"mediator/internal/memnet", "mediator/internal/simulation", "mediator/internal/flights"},
 		why: "networks in memory are for tests and simulations: what a mediator is made of has sockets",
 	},
 	{
@@ -116,11 +126,15 @@ var bans = []ban{
 		why: "one room counts, so that another way of counting is a change of one room",
 	},
 	{
-		from: []string{"..."}, to: []string{"github.com/pion/..."}, except: []string{"peer/rtc", "mediator/internal/ice"},
+		from: []string{"..."}, to: []string{"gonum.org/..."}, except: []string{"peer/latency/draw", "mediator/internal/simulation"},
+		why: "one room of each half draws, so that other pictures are a change of one room",
+	},
+	{
+		from: []string{"..."}, to: []string{"github.com/pion/..."}, except: []string{"peer/rtc", "mediator/internal/ice", "mediator/internal/flights"},
 		why: "one room per program, WebRTC in the peer and TURN in the mediator, so that a successor is a change of one room",
 	},
 	{
-		from: []string{"mediator/internal/router", "mediator/internal/registry", "peer/swarm", "common/..."},
+		from: []string{"mediator/internal/router", "mediator/internal/registry", "peer/swarm", "common/...", "scripts/lab/router", "scripts/lab/plan", "scripts/lab/results"},
 		to:   []string{"net", "net/http/...", "os/...", "syscall"},
 		why:  "this room does no I/O: files, sockets and processes are handed in, so that it is tested without them",
 	},
@@ -251,7 +265,14 @@ func TestRulesCanFail(t *testing.T) {
 		{from: "common/wire", to: "preview"},
 		{from: "common/wire", to: "os"},
 		{from: "preview", to: "common/content"},
+		{from: "scripts/demo", to: "peer/client"},
 		{from: "scripts/lab", to: "peer/client"},
+		{from: "scripts/lab/router", to: "scripts/lab/plan"},
+		{from: "scripts/lab/router", to: "os"},
+		{from: "scripts/lab/plan", to: "scripts/lab/router"},
+		{from: "scripts/lab/results", to: "scripts/lab/run"},
+		{from: "scripts/lab/network", to: "common/timeline"},
+		{from: "scripts/lab/run", to: "scripts/lab/results"},
 		{from: "mediator", to: "mediator/internal/router"},
 		{from: "mediator/internal/node", to: "peer/client"},
 		{from: "mediator/internal/registry", to: "mediator/internal/router"},
@@ -261,6 +282,7 @@ func TestRulesCanFail(t *testing.T) {
 		{from: "mediator/internal/discovery", to: "mediator/internal/session"},
 		{from: "mediator/internal/relay", to: "mediator/internal/discovery"},
 		{from: "mediator/internal/wsserver", to: "mediator/internal/router"},
+		{from: "mediator/internal/flights", to: "peer/client"},
 		{from: "mediator/internal/memnet", to: "mediator/internal/discovery"},
 		{from: "mediator/internal/node", to: "mediator/internal/memnet"},
 		{from: "mediator/internal/node", to: "mediator/internal/simulation"},
@@ -282,6 +304,11 @@ func TestRulesCanFail(t *testing.T) {
 		{from: "mediator/internal/node", to: "peer/client", test: true},
 		{from: "peer", to: "peer/swarm"},
 		{from: "peer/client", to: "mediator/internal/node"},
+		{from: "peer/client", to: "peer/latency"},
+		{from: "peer/latency", to: "peer/latency/report"},
+		{from: "peer/latency/report", to: "peer/latency"},
+		{from: "peer/latency/draw", to: "peer/latency"},
+		{from: "peer/latency/report", to: "gonum.org/v1/plot"},
 		{from: "peer/swarm", to: "peer/store"},
 		{from: "peer/rtc", to: "peer/signaling"},
 		{from: "peer/signaling", to: "peer/rtc"},

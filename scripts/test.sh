@@ -10,7 +10,7 @@ Runs the parts that are named, or all of them, in this order:
   go        gofmt, go vet, staticcheck, shellcheck (where it is installed), the
             build, and all Go tests with the race detector (architecture, vectors
             and fuzz seeds included)
-  ts        type check and unit tests of the browser peer, the preview pages and the benchmark
+  ts        type check and unit tests of the browser peer, the preview pages, the benchmark and the lab
   demo      scripts/demo.sh --check
   browser   real Chromium and Firefox through real mediators; as root also in a
             network that drops UDP
@@ -166,7 +166,7 @@ part_ts() {
   step "type check: preview pages" as_one peer/browser/node_modules/.bin/tsc --noEmit -p preview
   step "unit tests: browser peer" node_tests npm test --silent --prefix peer/browser
   step "unit tests: preview pages" node_tests node preview/test/run.mjs
-  step "unit tests: benchmark" node_tests node --test --test-reporter=tap scripts/bench/report.test.mjs
+  step "unit tests: benchmark, lab" node_tests node --test --test-reporter=tap scripts/bench/report.test.mjs scripts/lab/browser/pages.test.mjs
 }
 
 part_demo() {

@@ -60,13 +60,16 @@ func (o *object) message() Message {
 	case typeEstablished:
 		return Established{ICEServers: o.iceServers("ice_servers"), Mediators: o.texts("mediators", optional)}
 	case typeGetPeers:
-		return GetPeers{FullHash: o.fullHash()}
+		return GetPeers{FullHash: o.fullHash(), Offer: o.signalData("offer", optional), SenderID: o.senderID()}
 	case typePeers:
-		return Peers{FullHash: o.fullHash(), Peers: o.peerIDs("peers", required), Gone: o.peerIDs("gone", optional)}
+		return Peers{
+			FullHash: o.fullHash(), Peers: o.peerIDs("peers", required),
+			Offered: o.id("offered", optional), Gone: o.peerIDs("gone", optional),
+		}
 	case typeSignal:
 		return Signal{
 			FullHash: o.fullHash(), PeerID: o.peerID(required),
-			SignalData: o.signalData(), SenderID: o.senderID(),
+			SignalData: o.signalData("signal_data", required), SenderID: o.senderID(),
 		}
 	case typeAnnounce:
 		return Announce{FullHash: o.fullHash()}
@@ -281,17 +284,17 @@ func (o *object) iceServers(name string) (servers []ICEServer) {
 	return servers
 }
 
-func (o *object) signalData() SignalData {
-	raw, there := o.raw("signal_data", required)
+func (o *object) signalData(name string, need need) SignalData {
+	raw, there := o.raw(name, need)
 	if !there {
 		return SignalData{}
 	}
 	data, ok := quoted(raw)
 	switch {
 	case !ok:
-		o.fail(wrongType("signal_data"))
+		o.fail(wrongType(name))
 	case data.Len() > MaxSignalData || len(data.quoted) > maxQuotedSignalData:
-		o.fail(&Error{Code: CodeSignalTooBig, Message: fmt.Sprintf("signal_data has at most %d bytes, and %d in quotes", MaxSignalData, maxQuotedSignalData)})
+		o.fail(&Error{Code: CodeSignalTooBig, Message: fmt.Sprintf("%s has at most %d bytes, and %d in quotes", name, MaxSignalData, maxQuotedSignalData)})
 		return SignalData{}
 	}
 	return data

@@ -46,8 +46,9 @@
 //	             mediator → mediator  peer_id: libp2p id, connection_type: "replication"
 //	established  mediator →           ice_servers: [{urls: [string], username?, credential?}] (optional),
 //	                                  mediators: [WebSocket URL] (optional)
-//	get_peers    → mediator           full_hash
-//	peers        mediator →           full_hash, peers: [PeerID], at most MaxPeers;
+//	get_peers    → mediator           full_hash, offer: a signal_data (optional);
+//	                                  between mediators also sender_id: PeerID (with offer)
+//	peers        mediator →           full_hash, peers: [PeerID], at most MaxPeers, offered: PeerID (optional);
 //	                                  between mediators also gone: [PeerID] (optional), at most MaxPeers
 //	signal       both ways            full_hash, peer_id, signal_data: string, at most MaxSignalData bytes;
 //	                                  between mediators also sender_id: PeerID
@@ -62,7 +63,7 @@
 //
 // Where several things are wrong, the first is told: the size, the form of the
 // text, the type, and then each field in the order above (in a handshake
-// connection_type first, because it decides what peer_id is). signal_data must
+// connection_type first, because it decides what peer_id is). signal_data, and offer, must
 // also fit, as JSON in its shortest form and with its quotes, in 2 × MaxSignalData
 // + 2 bytes. Lists of URLs have at most MaxURLs entries, ice_servers at most
 // MaxICEServers, and each other text has at most MaxText bytes. A receiver passes
@@ -98,6 +99,26 @@
 // WebSocket, and a mediator that was cut off ends no connection: who has heard nothing for a while asks, and
 // goes on to another mediator where nothing comes back. Whatever comes is an answer, unknown_type
 // of an older mediator, too.
+//
+// # Fewer round trips
+//
+// A peer need not wait for established: it may send all that it has to say right behind
+// handshake, since the mediator reads in order. Where handshake is refused, what came behind it
+// is answered with handshake_required, and is said again behind the next one.
+//
+// A get_peers may carry an offer: what its sender would signal to the first peer that is
+// named. The mediator hands it to one seeder, as a signal from the sender, and says to whom in
+// offered, which is one of peers. So the seeder's answer comes after one round trip and not after
+// two. Where the mediator has no seeder, the offer travels on with its own get_peers to one of the mediators that
+// it asks, with sender_id, and that one hands it to a seeder of its own, or not. An offer is not kept beyond the
+// search that it came with. A mediator that does not know offers, or has no room for one, names peers
+// without offered: then the sender signals the offer itself. So get_peers with an offer is as good as
+// get_peers and a signal to the peer in offered. Of several that are named in offered, the first one counts. (One
+// mediator hands an offer out once. Where it travelled to a mediator that takes its time, and another one names
+// seeders meanwhile, two may get it. So an answer says which offer it is for, see below.)
+//
+// A mediator that serves STUN does so at the UDP port of the same number, too, so that a peer can ask
+// for its address there while it still connects; established says what there really is.
 //
 // # Other mediators
 //
@@ -135,7 +156,9 @@
 // Mediators never look into it. The peers of this project write JSON, as a
 // browser gives it: {"type":"offer","sdp":…}, {"type":"answer","sdp":…} or
 // {"type":"candidate","candidate":{"candidate":…,"sdpMid":…,"sdpMLineIndex":…}}.
-// The end of candidates is {"type":"candidate","candidate":null}.
+// The end of candidates is {"type":"candidate","candidate":null}. An answer has "to": the offer's
+// ICE user name fragment (optional); one to another offer than the present is ignored. Candidates that are known when a
+// description is sent may stand in it. Whoever reads them ignores fields that it does not know.
 //
 // # Errors and closing
 //

@@ -23,6 +23,10 @@ func Append(out []byte, message Message) []byte {
 		w = w.text("peer_id", m.MediatorID.String()).text("connection_type", connectionReplication)
 	case GetPeers:
 		w = w.hash(m.FullHash)
+		if m.Offer.Len() > 0 {
+			w = append(append(w, `,"offer":`...), m.Offer.json()...)
+		}
+		w = w.optionalID("sender_id", m.SenderID)
 	case Announce:
 		w = w.hash(m.FullHash)
 	case Announced:
@@ -34,7 +38,7 @@ func Append(out []byte, message Message) []byte {
 		w = append(append(w, `,"signal_data":`...), m.SignalData.json()...)
 		w = w.optionalID("sender_id", m.SenderID)
 	case Peers:
-		w = w.hash(m.FullHash).ids(`,"peers":[`, m.Peers)
+		w = w.hash(m.FullHash).ids(`,"peers":[`, m.Peers).optionalID("offered", m.Offered)
 		if len(m.Gone) > 0 {
 			w = w.ids(`,"gone":[`, m.Gone)
 		}
@@ -56,8 +60,10 @@ func Room(message Message) int {
 	switch m := message.(type) {
 	case Signal:
 		return 256 + len(m.SignalData.json())
+	case GetPeers:
+		return 256 + len(m.Offer.json())
 	case Peers:
-		return 128 + (len(`"",`)+2*ident.PeerIDSize)*(len(m.Peers)+len(m.Gone))
+		return 192 + (len(`"",`)+2*ident.PeerIDSize)*(len(m.Peers)+len(m.Gone))
 	case Replication, Established, *Error: // few, and with texts that may be long
 		return len(Encode(message))
 	}

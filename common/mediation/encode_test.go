@@ -22,8 +22,8 @@ func TestMessagesAreWrittenAsByEncodingJSON(t *testing.T) {
 	for _, message := range []Message{
 		Handshake{PeerID: one}, Handshake{}, replication, &Error{}, &Error{Code: "x\"", Message: "a\xff\n"}, (&Error{Code: CodeOverloaded, Message: strings.Repeat("ä", MaxText)}).About(hash).With(one),
 		&Error{Code: CodePeerNotFound, FullHash: &hash, PeerID: one, SenderID: two}, &Error{Code: CodeGoingAway, Mediators: []string{"ws://a", "ws://b"}},
-		Ping{}, Pong{}, GetPeers{hash}, Announce{hash}, Announced{hash}, Finish{hash}, Peers{FullHash: hash}, Peers{FullHash: hash, Peers: []ident.PeerID{one}}, Peers{FullHash: hash, Peers: []ident.PeerID{one, two}},
-		Peers{FullHash: hash, Gone: []ident.PeerID{one}}, Peers{FullHash: hash, Peers: []ident.PeerID{one}, Gone: []ident.PeerID{two, one}},
+		Ping{}, Pong{}, GetPeers{FullHash: hash}, GetPeers{FullHash: hash, Offer: NewSignalData("{\"sdp\":\"\\r\"}"), SenderID: one}, Announce{hash}, Announced{hash}, Finish{hash}, Peers{FullHash: hash}, Peers{FullHash: hash, Peers: []ident.PeerID{one}}, Peers{FullHash: hash, Peers: []ident.PeerID{one, two}},
+		Peers{FullHash: hash, Peers: []ident.PeerID{one, two}, Offered: two}, Peers{FullHash: hash, Gone: []ident.PeerID{one}}, Peers{FullHash: hash, Peers: []ident.PeerID{one}, Gone: []ident.PeerID{two, one}},
 		Signal{FullHash: hash, PeerID: one}, Signal{FullHash: hash, PeerID: one, SenderID: two, SignalData: NewSignalData("{\"type\":\"offer\",\"sdp\":\"v=0\\r\\n\"}\x01\u2028")},
 		Established{}, Established{Mediators: []string{"wss://a/mediation"}}, Established{ICEServers: []ICEServer{{URLs: []string{"stun:a"}}}},
 		Established{ICEServers: []ICEServer{{URLs: []string{"turn:a", "turn:\"b"}, Username: "u\n", Credential: "c"}, {URLs: []string{"stun:b"}}}, Mediators: []string{"ws://a", "ws://b"}},
@@ -43,8 +43,10 @@ type envelope struct {
 	PeerID         string            `json:"peer_id,omitempty"`
 	ConnectionType string            `json:"connection_type,omitempty"`
 	SignalData     json.RawMessage   `json:"signal_data,omitempty"`
+	Offer          json.RawMessage   `json:"offer,omitempty"`
 	SenderID       string            `json:"sender_id,omitempty"`
 	Peers          *[]ident.PeerID   `json:"peers,omitempty"`
+	Offered        string            `json:"offered,omitempty"`
 	Gone           []ident.PeerID    `json:"gone,omitempty"`
 	ICEServers     []ICEServer       `json:"ice_servers,omitempty"`
 	Mediators      []string          `json:"mediators,omitempty"`
@@ -61,13 +63,17 @@ func encode(message Message) []byte {
 	case Established:
 		out.ICEServers, out.Mediators = m.ICEServers, m.Mediators
 	case GetPeers:
-		out.FullHash = &m.FullHash
+		out.FullHash, out.SenderID = &m.FullHash, optionalID(m.SenderID)
+		if m.Offer.Len() > 0 {
+			out.Offer = json.RawMessage(m.Offer.json())
+		}
 	case Peers:
 		peers := m.Peers
 		if peers == nil {
 			peers = []ident.PeerID{}
 		}
 		out.FullHash, out.Peers, out.Gone = &m.FullHash, &peers, m.Gone
+		out.Offered = optionalID(m.Offered)
 	case Signal:
 		out.FullHash, out.PeerID, out.SignalData = &m.FullHash, m.PeerID.String(), json.RawMessage(m.SignalData.json())
 		out.SenderID = optionalID(m.SenderID)

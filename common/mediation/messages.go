@@ -39,12 +39,15 @@ type ICEServer struct {
 // GetPeers asks for the peers that seed a content.
 type GetPeers struct {
 	FullHash content.FullHash
+	Offer    SignalData   // for one of them, from the peer that asks; empty: none
+	SenderID ident.PeerID // between mediators: the peer whose offer it is; else zero
 }
 
 // Peers names peers that seed a content; none: the search ended with nobody.
 type Peers struct {
 	FullHash content.FullHash
 	Peers    []ident.PeerID
+	Offered  ident.PeerID   // the one of them that was handed the offer of the get_peers; may be zero
 	Gone     []ident.PeerID // between mediators: peers that were named and seed it no more; may be empty
 }
 

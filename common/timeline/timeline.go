@@ -27,3 +27,14 @@ var Phases = []Phase{
 	Started, MediatorOpen, LookupSent, OfferSent, Established, Announced, PeersNamed, OfferReceived, AnswerSent,
 	AnswerReceived, ICEConnected, DTLSConnected, ChannelOpen, FirstPiece, Complete,
 }
+
+// Of returns which phases a peer of that role goes through, in their usual order.
+func Of(role Role) []Phase {
+	if role == Seeder {
+		return []Phase{Started, MediatorOpen, Established, Announced, OfferReceived, AnswerSent, ICEConnected, DTLSConnected, ChannelOpen}
+	}
+	return []Phase{
+		Started, MediatorOpen, LookupSent, OfferSent, Established, PeersNamed, AnswerReceived, ICEConnected, DTLSConnected, ChannelOpen,
+		FirstPiece, Complete,
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/signaling"
@@ -58,18 +59,22 @@ type Client struct {
 
 	// Owned by run, and by whoever holds after once it has ended:
 
-	self    ident.PeerID   // our id, zero before the first line
-	former  []ident.PeerID // those that we had, the last is the newest; bounded by maxFormer
-	servers []mediation.ICEServer
-	lineUp  bool
-	shares  map[content.FullHash]*Share // bounded by MaxShares
-	numbers map[wire.Number]bool        // in use by shares
-	links   map[ident.PeerID]*link      // by remote id, without those that are being closed
-	all     map[*link]bool              // and with them; bounded by MaxConnections and those that are being closed
-	jobs    int                         // that have not reported back
-	alarm   *time.Timer                 // rings when the next swarm's tick is due
-	due     time.Time                   // that time; zero: none
-	ending  bool
+	self       ident.PeerID   // our id, zero before the first line
+	former     []ident.PeerID // those that we had, the last is the newest; bounded by maxFormer
+	servers    []mediation.ICEServer
+	opened     time.Time                   // when the line was open, and what is wanted was said; zero: it is not
+	lineUp     bool                        // and the mediator has answered
+	shares     map[content.FullHash]*Share // bounded by MaxShares
+	numbers    map[wire.Number]bool        // in use by shares
+	links      map[ident.PeerID]*link      // by remote id, without those that are being closed
+	all        map[*link]bool              // and with them; bounded by MaxConnections and those that are being closed
+	unbound    int                         // prepared links with nobody yet, which are in all alone
+	describing bool                        // a link is prepared, and its offer not there yet
+	behind     []*Share                    // that ask then; bounded by MaxShares
+	jobs       int                         // that have not reported back
+	alarm      *time.Timer                 // rings when the next swarm's tick is due
+	due        time.Time                   // that time; zero: none
+	ending     bool
 }
 
 // New starts a peer. Close must be called.
@@ -87,6 +92,7 @@ func New(config Config) *Client {
 		numbers: make(map[wire.Number]bool),
 		links:   make(map[ident.PeerID]*link),
 		all:     make(map[*link]bool),
+		servers: config.Guess,
 	}
 	go c.run()
 	return c
@@ -186,16 +192,26 @@ func (c *Client) end() {
 // heard handles an event of the line.
 func (c *Client) heard(e signaling.Event) {
 	switch e := e.(type) {
+	case signaling.Opened:
+		c.opened = e.At
+		c.stampAll(timeline.MediatorOpen, e.At)
+	case signaling.Asked:
+		if share := c.shares[e.FullHash]; share != nil {
+			share.stamp(timeline.LookupSent, e.At)
+			if e.Offer {
+				share.stamp(timeline.OfferSent, e.At)
+			}
+		}
 	case signaling.Connected:
 		c.connected(e)
 	case signaling.Disconnected:
-		c.lineUp = false
+		c.opened, c.lineUp = time.Time{}, false
 		c.config.Observe(LineDown(e))
 	case signaling.Heard:
 		switch m := e.Message.(type) {
 		case mediation.Peers:
 			if share := c.shares[m.FullHash]; share != nil {
-				share.named(m.Peers)
+				share.named(m)
 			}
 		case mediation.Signal:
 			c.signalled(m)
@@ -216,18 +232,18 @@ func (c *Client) connected(e signaling.Connected) {
 		c.former = c.former[1:]
 	}
 	c.self, c.servers, c.lineUp = e.PeerID, e.ICEServers, true
+	c.stampAll(timeline.Established, time.Now())
 	for _, l := range c.links {
 		if !l.open {
 			l.close(errNewID)
 		}
 	}
 	for _, share := range c.shares {
-		share.mark(PhaseMediator)
 		maps.DeleteFunc(share.known, func(_ ident.PeerID, k *known) bool { return !k.banned })
 		share.order = nil                                           // the line asks anew; who lied lies here, too
 		share.announce.at, share.announce.heard = time.Now(), false // and announces, which this mediator has to confirm
 	}
-	c.config.Observe(LineUp{e.URL})
+	c.config.Observe(LineUp{e.URL, e.PeerID})
 }
 
 var errNewID = errors.New("the line to the mediator was renewed meanwhile")

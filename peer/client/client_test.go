@@ -16,6 +16,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/signaling"
@@ -34,6 +35,7 @@ type hub struct {
 	waiting map[content.FullHash]map[*hubLine]bool // guarded by mu: who is told of later seeders
 	finish  []content.FullHash                     // guarded by mu: every finish
 	parted  [2]*hubLine                            // guarded by mu: no signal leads from one to the other
+	offers  bool                                   // static: it hands offers out that come with a question
 	dead    bool                                   // guarded by mu: there is no line, until another mediator takes over
 }
 
@@ -55,6 +57,7 @@ func (h *hub) line() *hubLine {
 	defer h.mu.Unlock()
 	l := &hubLine{hub: h, id: ident.PeerID{byte(len(h.lines) + 1)}, events: make(chan signaling.Event, 4096)}
 	h.lines = append(h.lines, l)
+	l.events <- signaling.Opened{At: time.Now()}
 	l.events <- signaling.Connected{URL: "ws://hub", PeerID: l.id}
 	return l
 }
@@ -101,7 +104,7 @@ func (h *hub) takeOver() {
 	}
 	for hash, lines := range waiting {
 		for l := range lines {
-			l.GetPeers(hash)
+			l.GetPeers(hash, nil)
 		}
 	}
 }
@@ -115,9 +118,15 @@ func (l *hubLine) tell(m mediation.Message) {
 	}
 }
 
-func (l *hubLine) GetPeers(hash content.FullHash) {
+// GetPeers names all seeders; where the hub knows offers, the first of them is handed this one.
+func (l *hubLine) GetPeers(hash content.FullHash, offer signaling.Offering) {
+	text := ""
+	if offer != nil {
+		text = offer()
+	}
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
+	l.events <- signaling.Asked{FullHash: hash, Offer: text != "", At: time.Now()}
 	if l.hub.waiting[hash] == nil {
 		l.hub.waiting[hash] = make(map[*hubLine]bool)
 	}
@@ -128,7 +137,16 @@ func (l *hubLine) GetPeers(hash content.FullHash) {
 			ids = append(ids, seed.id)
 		}
 	}
-	l.tell(mediation.Peers{FullHash: hash, Peers: ids})
+	named := mediation.Peers{FullHash: hash, Peers: ids}
+	if l.hub.offers && text != "" && len(ids) > 0 {
+		named.Offered = ids[0]
+		for _, seed := range l.hub.seeds[hash] {
+			if seed.id == named.Offered {
+				seed.tell(mediation.Signal{FullHash: hash, PeerID: l.id, SignalData: mediation.NewSignalData(text)})
+			}
+		}
+	}
+	l.tell(named)
 }
 
 func (l *hubLine) Announce(hash content.FullHash) {
@@ -235,6 +253,8 @@ var errFull = errors.New("full")
 func newTarget(info content.Info) *memoryTarget {
 	return &memoryTarget{geometry: info.Geometry(), data: make([]byte, info.TotalLength), full: -1}
 }
+
+func (t *memoryTarget) Found() bool { return true } // so that whatever there is is checked
 
 func (t *memoryTarget) Check(_ context.Context, info content.Info, _ func(done, total int64)) (*wire.Bits, error) {
 	if t.kept != nil {
@@ -352,10 +372,18 @@ func TestSeederToLeecherOverWebRTC(t *testing.T) {
 		t.Error("another content arrived")
 	}
 	status := share.Status()
-	for _, phase := range []Phase{PhaseStarted, PhaseMediator, PhaseFound, PhaseConnecting, PhaseConnected, PhaseFirstPiece, PhaseComplete} {
-		if status.Phases[phase].IsZero() {
-			t.Errorf("phase %s was not reached", phase)
+	last, stamps := time.Time{}, share.Timeline()
+	for _, phase := range []timeline.Phase{
+		timeline.Started, timeline.MediatorOpen, timeline.LookupSent, timeline.PeersNamed, timeline.AnswerReceived,
+		timeline.ICEConnected, timeline.DTLSConnected, timeline.ChannelOpen, timeline.FirstPiece, timeline.Complete,
+	} {
+		if at := stamps[phase]; at.IsZero() || at.Before(last) {
+			t.Errorf("phase %s was reached at %v, the one before it at %v", phase, at, last)
 		}
+		last = stamps[phase]
+	}
+	if stamps[timeline.Established].IsZero() || stamps[timeline.OfferSent].IsZero() || stamps[timeline.OfferSent].After(stamps[timeline.AnswerReceived]) {
+		t.Errorf("the phases were reached at %v", stamps)
 	}
 	if status.State != Complete || status.Swarm.HaveBytes != int64(len(data)) {
 		t.Errorf("status %+v", status)

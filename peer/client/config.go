@@ -19,11 +19,18 @@ import (
 // rest, zero values mean the defaults.
 type Config struct {
 	Line    Line                           // the Client closes it
+	Guess   []mediation.ICEServer          // used until the first mediator names some
 	Connect func(peering rtc.Peering) Conn // begins a connection
 	Observe func(Event)                    // called one at a time by the engine; must not block nor call the Client
 	Log     *slog.Logger                   // nil: nobody hears it
 	ICETCP  net.Listener                   // for [Start]: where WebRTC over TCP is accepted; the Client closes it; nil: nowhere
 	Random  *rand.Rand                     // for the swarms; owned by the Client
+
+	// NoTrickle is for [Start]: offers and answers are sent only with all candidates in them, as
+	// [rtc.Config] has it; to measure what trickling saves.
+	NoTrickle bool
+
+	Without []Cut // ways of saving round trips that are left out, to measure what they save
 
 	MaxLeech        int           // peers to fetch one content from; 0: 8, enough that one slow peer does not count
 	MaxServe        int           // peers of one content, above which those that come are sent away; 0: 32, so that each gets a fair part of an uplink
@@ -75,7 +82,7 @@ func (c Config) withDefaults() Config {
 // block, but for Close, which closes Events.
 type Line interface {
 	Events() <-chan signaling.Event
-	GetPeers(hash content.FullHash)
+	GetPeers(hash content.FullHash, offer signaling.Offering)
 	Found(hash content.FullHash)
 	Announce(hash content.FullHash)
 	Finish(hash content.FullHash)
@@ -85,6 +92,7 @@ type Line interface {
 
 // Conn is a connection to a peer; [rtc.Conn] is one, and says what the methods guarantee.
 type Conn interface {
+	Bind(local, remote ident.PeerID, servers []mediation.ICEServer)
 	Signal(signal rtc.Signal)
 	Send(frame []byte) error
 	Room() bool
@@ -102,6 +110,9 @@ type Source interface {
 // owned by the Client from Get on. Its methods may be called together; blocks that are
 // written at the same time never overlap, and only what was verified is read.
 type Target interface {
+	// Found reports whether there is something of an earlier attempt; if not there is nothing to check.
+	Found() bool
+
 	// Check returns the pieces that are there already, of an earlier attempt, and right.
 	// info has piece hashes. progress is called with the bytes looked at, and all.
 	Check(ctx context.Context, info content.Info, progress func(done, total int64)) (*wire.Bits, error)
@@ -121,8 +132,11 @@ type Target interface {
 // Event is something that a person may want to know.
 type Event interface{ event() }
 
-// LineUp says that a mediator is connected.
-type LineUp struct{ URL string }
+// LineUp says that a mediator is connected, to which we are PeerID.
+type LineUp struct {
+	URL    string
+	PeerID ident.PeerID
+}
 
 // LineDown says that it is not, and why.
 type LineDown signaling.Disconnected

@@ -466,6 +466,7 @@ func TestACompleteContentEndsItsTurn(t *testing.T) {
 			}
 			shares[share] = source
 		}
+		time.Sleep(describing) // of the bubble: the first one asks with an offer
 		synctest.Wait()
 		running := fetched()
 		if len(running) != maxFetched {

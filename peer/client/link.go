@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/swarm"
@@ -24,30 +26,35 @@ const maxFetched = wire.MaxRequests / swarm.MaxAsked
 // link is a connection to a remote peer. It is also the connection's
 // [rtc.Handler]: what it hears there, it hands to the engine.
 type link struct {
-	client  *Client // static after construction, as are the next six
-	id      ident.PeerID
+	client  *Client          // static after construction, as are the next five
 	hash    content.FullHash // whose signals set it up
 	offerer bool
 	uploads *uploads
 	ctx     context.Context // until the link is detached
 	end     context.CancelFunc
 
-	conn Conn // set once by the engine, before any of its steps
+	conn     Conn      // set once by the engine, before any of its steps
+	prepared *prepared // of a link that was begun with nobody yet; static; nil: it was begun with somebody
+
+	id ident.PeerID // owned by the engine where the link was prepared, and zero before bind; else static
 
 	// Owned by the engine:
 
-	open     bool
-	closing  bool
-	since    time.Time              // when it last had a share, or opened
-	maxFrame int                    // bytes that can be sent in a frame
-	shares   map[*Share]bool        // contents in common, each with this peer in its swarm
-	wanted   []*Share               // that are to join when it is open and it is their turn
-	numbers  map[wire.Number]*Share // by the remote's content numbers; nil: it said that number, and we said goodbye
+	open      bool
+	closing   bool
+	succeeded bool                   // by another link to the same peer
+	opened    time.Time              // when it opened
+	since     time.Time              // when it last had a share, or opened
+	maxFrame  int                    // bytes that can be sent in a frame
+	shares    map[*Share]bool        // contents in common, each with this peer in its swarm
+	wanted    []*Share               // that are to join when it is open and it is their turn
+	share     *Share                 // for which it was prepared, while it is with nobody; else nil
+	numbers   map[wire.Number]*Share // by the remote's content numbers; nil: it said that number, and we said goodbye
 }
 
-// newLink begins a connection, or returns nil where there is no room for one.
+// newLink begins a connection, with nobody yet where the id is zero, or returns nil where there is no room for one.
 func (c *Client) newLink(id ident.PeerID, hash content.FullHash, offerer bool) *link {
-	if c.ending || len(c.links) >= c.config.MaxConnections {
+	if c.ending || len(c.links)+c.unbound >= c.config.MaxConnections {
 		return nil
 	}
 	ctx, end := context.WithCancel(context.Background())
@@ -55,7 +62,12 @@ func (c *Client) newLink(id ident.PeerID, hash content.FullHash, offerer bool) *
 		client: c, id: id, hash: hash, offerer: offerer, uploads: newUploads(), ctx: ctx, end: end,
 		shares: make(map[*Share]bool), numbers: make(map[wire.Number]*Share),
 	}
-	c.links[id], c.all[l] = l, true
+	if c.all[l] = true; id.IsZero() {
+		l.prepared = newPrepared()
+		c.unbound++
+	} else {
+		c.links[id] = l
+	}
 	l.conn = c.config.Connect(rtc.Peering{
 		Local: c.self, Remote: id, Offerer: offerer, ICEServers: c.servers, Handler: l,
 	})
@@ -87,8 +99,12 @@ func (c *Client) signalled(m mediation.Signal) {
 		if share == nil || m.PeerID == c.self {
 			return
 		}
+		if l != nil && l.open && time.Since(l.opened) < firstWait {
+			return // it crossed our own, or was on its way for long: nobody who begins anew is that soon
+		}
+		var waiting []*Share
 		if l != nil && l.open { // it begins anew, so the old connection is dead on its side
-			l.close(errReplaced)
+			waiting = l.replaced()
 			l = nil
 		}
 		if l == nil {
@@ -98,6 +114,7 @@ func (c *Client) signalled(m mediation.Signal) {
 			if l = c.newLink(m.PeerID, m.FullHash, false); l == nil {
 				return
 			}
+			l.wanted = waiting
 		}
 		if !slices.Contains(l.wanted, share) {
 			l.wanted = append(l.wanted, share)
@@ -109,22 +126,45 @@ func (c *Client) signalled(m mediation.Signal) {
 	}
 }
 
+// replaced closes a link that another one to the same peer is to take the place of, and returns the shares that want the
+// peer. It is no failure of the peer.
+func (l *link) replaced() (waiting []*Share) {
+	waiting, l.wanted = l.wanted, nil
+	for share := range l.shares {
+		if share.wants() {
+			waiting = append(waiting, share)
+		}
+	}
+	slices.SortStableFunc(waiting, func(a, b *Share) int { return cmp.Compare(a.number, b.number) })
+	l.succeeded = true
+	l.close(errReplaced)
+	return waiting
+}
+
 var errReplaced = errors.New("the peer begins a new connection")
 
 // Signal implements [rtc.Handler].
 func (l *link) Signal(data string) {
-	if err := l.client.config.Line.Signal(l.hash, l.id, data); err != nil {
+	var err error
+	if l.prepared != nil {
+		err = l.prepared.signal(l, data)
+	} else {
+		err = l.client.config.Line.Signal(l.hash, l.id, data)
+	}
+	if err != nil { // a link whose signals cannot be sent is of no use
 		l.client.post(func() { l.close(fmt.Errorf("signalling: %w", err)) })
 	}
 }
 
 // Opened implements [rtc.Handler].
 func (l *link) Opened(maxFrame int) {
+	at := time.Now()
 	l.client.post(func() {
 		if l.closing {
 			return
 		}
-		l.open, l.maxFrame, l.since = true, maxFrame, time.Now()
+		l.stamp(timeline.ChannelOpen, at)
+		l.open, l.maxFrame, l.since, l.opened = true, maxFrame, at, at
 		l.client.jobs++
 		go l.upload()
 		l.admit()
@@ -152,7 +192,7 @@ func (l *link) admit() {
 			l.wanted = append(l.wanted, share)
 		case share.wants():
 			fetched++
-			l.join(share)
+			l.join(share, true)
 		}
 	}
 }
@@ -221,7 +261,7 @@ func (l *link) handshake(f wire.Handshake) {
 			l.send(wire.Goodbye{FullHash: f.FullHash, Reason: wire.ReasonOverloaded})
 			return
 		}
-		l.join(share)
+		l.join(share, false)
 	}
 	if l.shares[share] { // it may be banned
 		l.numbers[f.Number] = share
@@ -234,12 +274,12 @@ func (l *link) deliver(share *Share, frame wire.Frame) {
 	share.act()
 }
 
-// join brings the peer into the share's swarm.
-func (l *link) join(share *Share) {
+// join brings the peer into the share's swarm; likely says that it should have the content.
+func (l *link) join(share *Share, likely bool) {
 	l.shares[share], share.links[l] = true, true
 	l.wanted = slices.DeleteFunc(l.wanted, func(other *Share) bool { return other == share })
-	share.mark(PhaseConnected)
-	share.swarm.Connected(l.id, l.maxFrame, time.Now())
+	share.unprepare() // it would be one more
+	share.swarm.Connected(l.id, l.maxFrame, likely && !l.client.config.leavesOut(CutEarly), time.Now())
 	share.act()
 }
 
@@ -296,6 +336,7 @@ func (l *link) detach() {
 	if l.client.links[l.id] == l {
 		delete(l.client.links, l.id)
 	}
+	l.unprepared()
 	l.uploads.close()
 	l.end()
 	now := time.Now()
@@ -315,7 +356,7 @@ func (l *link) detach() {
 
 // missed puts off the next attempt to reach the peer for a share.
 func (l *link) missed(share *Share, now time.Time) {
-	if k := share.known[l.id]; k != nil {
+	if k := share.known[l.id]; k != nil && !l.succeeded {
 		k.wait(now)
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
 )
@@ -13,6 +16,7 @@ import (
 // memory is a network in memory: its connections behave as those of package
 // rtc do, without a network, so that whole swarms run in the time of synctest.
 type memory struct {
+	setup  time.Duration // from the answer until a connection is open; static
 	mu     sync.Mutex
 	offers map[string]*memoryConn // guarded by mu, by the text of the offer
 }
@@ -59,6 +63,7 @@ func (c *memoryConn) run() {
 		c.network.offers[text] = c
 		c.network.mu.Unlock()
 		c.peering.Handler.Signal(rtc.Signal{Kind: rtc.Offer, SDP: text}.String())
+		c.peering.Handler.Signal(rtc.Signal{Kind: rtc.Candidate}.String()) // there are none
 	}
 	deadline := time.NewTimer(rtc.DefaultConnectTimeout)
 	defer deadline.Stop()
@@ -73,6 +78,22 @@ func (c *memoryConn) run() {
 	}
 	c.mu.Lock()
 	c.other = other
+	c.mu.Unlock()
+	setup := time.NewTimer(c.network.setup)
+	defer setup.Stop()
+	for waits := true; waits; {
+		select {
+		case <-setup.C:
+			waits = false
+		case other = <-c.paired: // it gave way to the other side's offer
+			c.mu.Lock()
+			c.other = other
+			c.mu.Unlock()
+		case <-c.stop:
+			return
+		}
+	}
+	c.mu.Lock()
 	opened := c.peering.Offerer && !c.yielded // the answerer's opens with the first frame
 	c.mu.Unlock()
 	if opened {
@@ -127,6 +148,11 @@ func token(c chan struct{}) {
 	}
 }
 
+// Bind is called by the engine, which also hands in signals: Local and Remote are its own.
+func (c *memoryConn) Bind(local, remote ident.PeerID, _ []mediation.ICEServer) {
+	c.peering.Local, c.peering.Remote = local, remote
+}
+
 func (c *memoryConn) Signal(s rtc.Signal) {
 	if s.Kind != rtc.Offer {
 		return
@@ -146,8 +172,16 @@ func (c *memoryConn) Signal(s rtc.Signal) {
 		c.Close(rtc.ErrBadSignal)
 		return
 	}
-	c.paired <- other
-	other.paired <- c
+	c.pair(other)
+	other.pair(c)
+}
+
+// pair says who the other side is; of two the last one counts.
+func (c *memoryConn) pair(other *memoryConn) {
+	select {
+	case c.paired <- other:
+	case <-c.stop:
+	}
 }
 
 func (c *memoryConn) Send(frame []byte) error {
@@ -284,6 +318,8 @@ func (l *strangerLink) get() Conn {
 func (l *strangerLink) Signal(data string) {
 	_ = l.stranger.line.Signal(strangersHash, l.peering.Remote, data)
 }
+
+func (l *strangerLink) Reached(timeline.Phase) {}
 
 func (l *strangerLink) Opened(int) {
 	if l.stranger.opened != nil {

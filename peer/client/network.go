@@ -2,8 +2,11 @@ package client
 
 import (
 	"context"
+	"net"
+	"net/url"
 
 	"p2pcdn/common/content"
+	"p2pcdn/common/mediation"
 	"p2pcdn/peer/rtc"
 	"p2pcdn/peer/signaling"
 	"p2pcdn/peer/store"
@@ -12,12 +15,48 @@ import (
 // Start returns a Client on the real network: with a line to one of the
 // mediators, and with WebRTC. The config's Line and Connect are filled in.
 func Start(mediators []string, config Config) *Client {
-	transport := rtc.New(rtc.Config{Log: config.Log, TCP: config.ICETCP})
-	config.Line = signaling.Start(signaling.Config{URLs: mediators})
+	config.Guess = guess(mediators[0])
+	return StartOn(nil, nil, mediators, config)
+}
+
+// rtc returns the configuration of WebRTC, on a network or, for nil, the system's.
+func (c Config) rtc(network rtc.Network) rtc.Config {
+	return rtc.Config{
+		Log: c.Log, Network: network, TCP: c.ICETCP, NoTrickle: c.NoTrickle,
+		Nomination: c.leavesOut(CutPair), Cookie: c.leavesOut(CutCookie),
+	}
+}
+
+// signaling returns the configuration of the line. dial may be nil.
+func (c Config) signaling(mediators []string, dial signaling.Dial) signaling.Config {
+	return signaling.Config{URLs: mediators, Dial: dial, Patient: c.leavesOut(CutPipelining)}
+}
+
+// StartOn is [Start] on another network than the system's.
+func StartOn(network rtc.Network, dial signaling.Dial, mediators []string, config Config) *Client {
+	transport := rtc.New(config.rtc(network))
+	config.Line = signaling.Start(config.signaling(mediators, dial))
 	config.Connect = func(peering rtc.Peering) Conn { return transport.Connect(peering) }
 	c := New(config)
 	c.transport = transport
 	return c
+}
+
+// guess returns where a mediator serves STUN, if it does, before it says so: at the UDP port of the same number.
+func guess(mediator string) []mediation.ICEServer {
+	address, err := url.Parse(mediator)
+	if err != nil || address.Hostname() == "" {
+		return nil // the line says what is wrong with it
+	}
+	port := address.Port()
+	switch {
+	case port != "":
+	case address.Scheme == "wss":
+		port = "443"
+	default:
+		port = "80"
+	}
+	return []mediation.ICEServer{{URLs: []string{"stun:" + net.JoinHostPort(address.Hostname(), port)}}}
 }
 
 // OpenFile hashes a file and returns it as a source for Seed; see [store.Open].

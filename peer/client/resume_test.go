@@ -13,6 +13,7 @@ import (
 	"p2pcdn/common/content"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/rtc"
+	"p2pcdn/peer/signaling"
 )
 
 // partly returns a target that holds these pieces of an earlier attempt.
@@ -272,11 +273,11 @@ type asking struct {
 	at []time.Time // guarded by mu
 }
 
-func (a *asking) GetPeers(hash content.FullHash) {
+func (a *asking) GetPeers(hash content.FullHash, offer signaling.Offering) {
 	a.mu.Lock()
 	a.at = append(a.at, time.Now())
 	a.mu.Unlock()
-	a.hubLine.GetPeers(hash)
+	a.hubLine.GetPeers(hash, offer)
 	a.hub.mu.Lock()
 	delete(a.hub.waiting[hash], a.hubLine)
 	a.hub.mu.Unlock()

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
+	"p2pcdn/peer/signaling"
 )
 
 const (
@@ -45,10 +48,19 @@ func (k *known) wait(now time.Time) {
 	k.failed++
 }
 
-// ask asks the mediator for peers.
+// ask asks the mediator for peers, with an offer for one of them if nobody is there yet.
 func (s *Share) ask() {
 	s.asked = time.Now()
-	s.client.config.Line.GetPeers(s.info.FullHash)
+	if !s.prepare() {
+		s.say(nil)
+	}
+}
+
+// say sends the question, if it still is one.
+func (s *Share) say(offer signaling.Offering) {
+	if s.wants() {
+		s.client.config.Line.GetPeers(s.info.FullHash, offer)
+	}
 }
 
 // lost sees to it that peers are asked for soon, if there is nobody left to fetch from.
@@ -58,9 +70,10 @@ func (s *Share) lost() {
 	}
 }
 
-// named takes peers that the mediator names.
-func (s *Share) named(peers []ident.PeerID) {
-	for _, id := range peers {
+// named takes peers that the mediator names, and the one of them that has our offer. None: the search is over.
+func (s *Share) named(m mediation.Peers) {
+	now := time.Now()
+	for _, id := range m.Peers {
 		if id == s.client.self || slices.Contains(s.client.former, id) || s.known[id] != nil {
 			continue
 		}
@@ -69,9 +82,15 @@ func (s *Share) named(peers []ident.PeerID) {
 		}
 		s.known[id] = &known{}
 		s.order = append(s.order, id)
-		s.mark(PhaseFound)
+		s.stamp(timeline.PeersNamed, now)
 	}
-	s.seek(time.Now())
+	if !m.Offered.IsZero() {
+		s.handed(m.Offered)
+	}
+	s.seek(now)
+	if len(m.Peers) == 0 {
+		s.unprepare()
+	}
 	s.look()
 }
 
@@ -211,12 +230,13 @@ func (s *Share) useful() map[ident.PeerID]bool {
 func (s *Share) meet(id ident.PeerID) bool {
 	l := s.client.links[id]
 	switch {
+	case l == nil && s.prepared != nil:
+		s.bind(id, false)
 	case l == nil:
 		if l = s.client.newLink(id, s.info.FullHash, true); l == nil {
 			return false
 		}
 		l.wanted = append(l.wanted, s)
-		s.mark(PhaseConnecting)
 	case !s.links[l] && !slices.Contains(l.wanted, s):
 		l.wanted = append(l.wanted, s)
 		l.admit()

@@ -9,6 +9,7 @@ import (
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 	"p2pcdn/peer/swarm"
 )
@@ -29,20 +30,6 @@ const (
 
 // over says whether a share in this state takes no part any more.
 func (s State) over() bool { return s == Failed || s == Stopped }
-
-// Phase names a moment of a share.
-type Phase string
-
-// The phases, each reached once, mostly in this order.
-const (
-	PhaseStarted    Phase = "started"     // Get or Seed was called
-	PhaseMediator   Phase = "mediator"    // the line was up
-	PhaseFound      Phase = "found"       // the first peer was named
-	PhaseConnecting Phase = "connecting"  // the first offer was sent
-	PhaseConnected  Phase = "connected"   // the first channel was open
-	PhaseFirstPiece Phase = "first_piece" // a piece was verified and written
-	PhaseComplete   Phase = "complete"    // all were, and the target is committed
-)
 
 // Share is a content that takes part. Its methods may be called together.
 type Share struct {
@@ -66,7 +53,8 @@ type Share struct {
 	concluded  bool  // over is closed
 	discard    bool  // what was fetched is not worth keeping
 	acting     bool  // act is at work
-	phases     map[Phase]time.Time
+	stamps     map[timeline.Phase]time.Time
+	prepared   *link                   // with an offer for somebody who is not known yet; or nil
 	links      map[*link]bool          // whose swarm this is
 	served     map[ident.PeerID]bool   // who was sent something; bounded by maxServed
 	servedMore int                     // and how many above that
@@ -109,7 +97,7 @@ func (c *Client) Get(info content.Info, target Target) (*Share, error) {
 func (c *Client) newShare(info content.Info) *Share {
 	return &Share{
 		client: c, info: info, geometry: info.Geometry(), over: make(chan struct{}),
-		phases: make(map[Phase]time.Time), links: make(map[*link]bool),
+		stamps: make(map[timeline.Phase]time.Time), links: make(map[*link]bool),
 		served: make(map[ident.PeerID]bool), known: make(map[ident.PeerID]*known),
 		again: c.config.AskAgain, endCheck: func() {},
 		readers: make(map[*Reader]bool), waiting: make(map[int]chan struct{}),
@@ -125,27 +113,25 @@ func (s *Share) begin() {
 		have.Fill()
 	}
 	s.swarm = swarm.New(swarm.Config{
-		Info: s.info, Number: s.number, Have: have, Check: s.target != nil,
+		Info: s.info, Number: s.number, Have: have, Check: s.target != nil && s.target.Found(),
 		Random: s.client.config.Random, Patience: s.client.config.Patience, Allow: s.client.allow,
 	})
-	s.mark(PhaseStarted)
+	now := time.Now()
+	s.stamp(timeline.Started, now)
+	if !s.client.opened.IsZero() {
+		s.stamp(timeline.MediatorOpen, now)
+	}
 	if s.client.lineUp {
-		s.mark(PhaseMediator)
+		s.stamp(timeline.Established, now)
 	}
 	if s.source != nil {
 		s.sayAnnounce()
 	} else {
+		s.joinThere()
 		s.ask()
 	}
 	s.client.config.Observe(StateChanged{s, s.state, nil})
 	s.act()
-}
-
-// mark notes that a phase is reached, if it is the first time.
-func (s *Share) mark(phase Phase) {
-	if _, reached := s.phases[phase]; !reached {
-		s.phases[phase] = time.Now()
-	}
 }
 
 func (s *Share) sayAnnounce() {
@@ -156,6 +142,7 @@ func (s *Share) sayAnnounce() {
 func (s *Share) announced() {
 	if s.announce.said && !s.announce.heard {
 		s.announce.heard = true
+		s.stamp(timeline.Announced, time.Now())
 		s.client.config.Observe(Announced{s})
 	}
 }
@@ -177,7 +164,7 @@ func (s *Share) Wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 	status := s.Status()
-	if status.State == Stopped && status.Phases[PhaseComplete].IsZero() {
+	if status.State == Stopped && s.Timeline()[timeline.Complete].IsZero() {
 		return ErrStopped
 	}
 	return status.Err
@@ -204,6 +191,7 @@ func (s *Share) leave(state State, err error) {
 	if s.state.over() {
 		return
 	}
+	s.unprepare()
 	s.swarm.Leave()
 	s.act()
 	s.client.config.Line.Finish(s.info.FullHash)
@@ -374,7 +362,7 @@ func (s *Share) checkedBytes(done, _ int64) { s.checked.Store(done) }
 
 // verified notes that a piece may be read.
 func (s *Share) verified(piece int) {
-	s.mark(PhaseFirstPiece)
+	s.stamp(timeline.FirstPiece, time.Now())
 	s.again = s.client.config.AskAgain
 	if !s.announce.said {
 		s.sayAnnounce()
@@ -388,7 +376,7 @@ func (s *Share) committed(err error) {
 	case err != nil:
 		s.leave(Failed, err)
 	default:
-		s.mark(PhaseComplete)
+		s.stamp(timeline.Complete, time.Now())
 		s.enter(Complete)
 		s.conclude()
 	}
@@ -466,7 +454,6 @@ type Status struct {
 	Err        error // why it failed
 	Info       content.Info
 	Announced  bool // it can be found through every mediator
-	Phases     map[Phase]time.Time
 	Swarm      swarm.Status
 	Connecting int   // connections that are being set up for it
 	Checked    int64 // bytes of an earlier attempt that were looked at, while that goes on
@@ -481,16 +468,12 @@ func (s *Share) Status() Status {
 	s.client.do(func() {
 		status = Status{
 			State: s.state, Err: s.err, Info: s.info, Announced: s.announce.heard,
-			Phases: make(map[Phase]time.Time, len(s.phases)),
-			Swarm:  s.swarm.Status(), Connecting: s.connecting(),
+			Swarm: s.swarm.Status(), Connecting: s.connecting(),
 			Resumed:  s.resumed,
 			Uploaded: s.uploaded.Load(), Served: len(s.served) + s.servedMore,
 		}
 		if !s.state.over() { // the job of a check may end after its share
 			status.Checked = s.checked.Load()
-		}
-		for phase, at := range s.phases {
-			status.Phases[phase] = at
 		}
 	})
 	return status

@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"p2pcdn/common/ident"
+	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 )
 
 // Why a connection ended, for errors.Is.
@@ -52,8 +57,7 @@ const (
 // Conn is a connection to a peer. All methods may be called together, but for Room.
 type Conn struct {
 	transport *Transport // static after construction, as are the next five
-	peering   Peering
-	signals   chan Signal
+	inbox     chan said  // in the order of the calls
 	events    chan event
 	stop      chan struct{} // closed by Close
 	ended     chan struct{} // closed when run ended: nobody reads events any more
@@ -64,11 +68,14 @@ type Conn struct {
 	reason  error    // guarded by mu: what the first Close was given
 	channel *channel // guarded by mu; nil before it is open
 
-	session  *session        // owned by run; nil for an answerer that waits for an offer
-	fallback *time.Timer     // owned by run: when our TCP candidates are told
-	offering bool            // owned by run: session is of our offer
-	waiting  []*ICECandidate // owned by run: remote candidates that came before the remote description
-	closing  sync.WaitGroup  // sessions that are being closed, and the reader
+	peering  Peering               // owned by run, but for Handler, which is static
+	other    []mediation.ICEServer // owned by run: to begin anew with, if the connection does not open soon; nil: there are none
+	anew     *time.Timer           // owned by run: when that is
+	session  *session              // owned by run; nil for an answerer that waits for an offer
+	fallback *time.Timer           // owned by run: when our TCP candidates are told
+	offering bool                  // owned by run: session is of our offer
+	waiting  []*ICECandidate       // owned by run: remote candidates that came before the remote description
+	closing  sync.WaitGroup        // sessions that are being closed, and the reader
 }
 
 // Connect begins a connection. It ends with [Handler.Closed], which comes also where it
@@ -76,22 +83,65 @@ type Conn struct {
 func (t *Transport) Connect(peering Peering) *Conn {
 	c := &Conn{
 		transport: t, peering: peering,
-		signals: make(chan Signal, signalQueue),
+		inbox:   make(chan said, signalQueue),
 		events:  make(chan event),
 		stop:    make(chan struct{}),
 		ended:   make(chan struct{}),
 		drained: make(chan struct{}, 1),
 	}
-	c.fallback = time.NewTimer(t.tcpAfter)
+	c.fallback, c.anew = time.NewTimer(t.tcpAfter), time.NewTimer(t.anewAfter)
 	c.fallback.Stop() // until the checks begin
+	c.anew.Stop()
 	go c.run()
 	return c
 }
 
+// said is what was handed in: a signal, or a binding.
+type said struct {
+	Signal
+	binding *binding
+}
+
+// binding is what Bind says.
+type binding struct {
+	local, remote ident.PeerID
+	servers       []mediation.ICEServer
+}
+
+// Bind says with whom the connection is, where that was not known when it was begun; it is called once then, before any
+// signal is handed in. servers are the ICE servers that are known now: if the connection does not open soon, and they are
+// others than those that it was begun with, it is offered once more with them. The time that it may take begins now.
+func (c *Conn) Bind(local, remote ident.PeerID, servers []mediation.ICEServer) {
+	c.put(said{binding: &binding{local, remote, servers}})
+}
+
+func (c *Conn) bound(b binding) {
+	c.peering.Local, c.peering.Remote = b.local, b.remote
+	if !slices.EqualFunc(c.peering.ICEServers, b.servers, sameServer) {
+		c.other = b.servers
+	}
+}
+
+func sameServer(a, b mediation.ICEServer) bool {
+	return a.Username == b.Username && a.Credential == b.Credential && slices.Equal(a.URLs, b.URLs)
+}
+
+// again offers once more, with the other ICE servers. The remote peer takes the new offer in place of the first.
+func (c *Conn) again() {
+	if c.session == nil || !c.offering || c.other == nil {
+		return
+	}
+	c.drop(c.session)
+	c.peering.ICEServers, c.other = c.other, nil
+	c.startOffer()
+}
+
 // Signal hands in a signal of the remote peer. It never blocks.
-func (c *Conn) Signal(signal Signal) {
+func (c *Conn) Signal(signal Signal) { c.put(said{Signal: signal}) }
+
+func (c *Conn) put(what said) {
 	select {
-	case c.signals <- signal:
+	case c.inbox <- what:
 	default:
 		c.Close(ErrTooManySignals)
 	}
@@ -173,22 +223,31 @@ func (c *Conn) loop() {
 	deadline := time.NewTimer(c.transport.connectTimeout)
 	defer deadline.Stop()
 	defer c.fallback.Stop()
+	defer c.anew.Stop()
 	for {
 		select {
 		case <-c.stop:
 			return
-		case signal := <-c.signals:
-			c.signalled(signal)
+		case said := <-c.inbox:
+			if said.binding != nil {
+				c.bound(*said.binding)
+				deadline.Reset(c.transport.connectTimeout)
+			} else {
+				c.signalled(said.Signal)
+			}
 		case e := <-c.events:
 			c.happened(e)
 			if c.open() != nil {
 				deadline.Stop()
 				c.fallback.Stop()
+				c.anew.Stop()
 			}
 		case <-c.fallback.C:
 			if c.session != nil {
 				c.session.tellTCP()
 			}
+		case <-c.anew.C:
+			c.again()
 		case <-deadline.C:
 			c.Close(ErrTimeout)
 		}
@@ -239,11 +298,12 @@ func (c *Conn) signalled(signal Signal) {
 	switch signal.Kind {
 	case Offer:
 		if c.open() == nil {
+			c.peering.Handler.Reached(timeline.OfferReceived)
 			c.offered(signal.SDP)
 		}
 	case Answer:
 		if c.session != nil && c.offering {
-			c.check(c.session.accept(signal.SDP))
+			c.check(c.session.accept(signal))
 		}
 	case Candidate:
 		c.candidate(signal.Candidate)
@@ -295,6 +355,8 @@ func (c *Conn) happened(e event) {
 	case e.session != c.session:
 	case e.err != nil:
 		c.Close(e.err)
+	case e.phase != "":
+		c.peering.Handler.Reached(e.phase)
 	case e.candidate != nil:
 		c.session.gathered(e.candidate.candidate)
 	case e.channel != nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 )
 
 func TestMain(m *testing.M) {
@@ -43,8 +45,10 @@ type side struct {
 	gate   chan struct{} // not nil: Frame waits for it to be closed
 	closed chan error
 
-	mu     sync.Mutex
-	closes int // guarded by mu
+	mu        sync.Mutex
+	closes    int              // guarded by mu
+	phases    []timeline.Phase // guarded by mu
+	elsewhere func(Signal)     // guarded by mu; nil: signals go to send
 }
 
 func newSide(t testing.TB) *side {
@@ -57,7 +61,26 @@ func (s *side) Signal(data string) {
 		s.t.Errorf("an own signal does not parse: %v: %s", err, data)
 		return
 	}
-	s.send(signal)
+	s.mu.Lock()
+	send := s.elsewhere
+	s.mu.Unlock()
+	if send == nil {
+		send = s.send
+	}
+	send(signal)
+}
+
+func (s *side) Reached(phase timeline.Phase) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phases = append(s.phases, phase)
+}
+
+// reached returns the phases so far.
+func (s *side) reached() []timeline.Phase {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.phases)
 }
 
 func (s *side) Opened(maxFrame int) {

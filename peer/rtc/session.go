@@ -9,6 +9,7 @@ import (
 	"github.com/pion/datachannel"
 	"github.com/pion/webrtc/v3"
 
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 )
 
@@ -18,6 +19,7 @@ type session struct {
 	conn *Conn
 	pc   *webrtc.PeerConnection
 
+	held      Signal          // without trickling: our description, which waits for the candidates
 	described bool            // our description was sent: candidates may follow
 	local     []*ICECandidate // that wait for our description to be sent; nil entry: the end
 	late      []*ICECandidate // over TCP, and the end, that wait to be needed
@@ -35,7 +37,8 @@ type event struct {
 	session   *session
 	candidate *candidateEvent
 	channel   *channel
-	err       error // set: the session is over
+	phase     timeline.Phase // set: it was reached
+	err       error          // set: the session is over
 }
 
 type candidateEvent struct{ candidate *webrtc.ICECandidate }
@@ -64,7 +67,7 @@ func (c *channel) next() ([]byte, error) {
 
 // newSession makes the peer connection; an offerer's offer is sent by offer.
 func newSession(conn *Conn) (*session, error) {
-	pc, err := conn.transport.newPeerConnection(conn.peering.configuration())
+	pc, err := conn.transport.newPeerConnection(configurationOf(conn.peering.ICEServers))
 	if err != nil {
 		return nil, fmt.Errorf("preparing a connection: %w", err)
 	}
@@ -72,8 +75,15 @@ func newSession(conn *Conn) (*session, error) {
 	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) {
 		s.post(event{candidate: &candidateEvent{candidate}})
 	})
+	pc.OnICEConnectionStateChange(func(state webrtc.ICEConnectionState) {
+		if state == webrtc.ICEConnectionStateConnected {
+			s.post(event{phase: timeline.ICEConnected})
+		}
+	})
 	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
 		switch state {
+		case webrtc.PeerConnectionStateConnected:
+			s.post(event{phase: timeline.DTLSConnected})
 		case webrtc.PeerConnectionStateFailed:
 			s.post(event{err: ErrLost})
 		case webrtc.PeerConnectionStateClosed:
@@ -161,16 +171,46 @@ func (s *session) describe(kind Kind, description webrtc.SessionDescription) err
 	}
 	s.mid, _ = sdpValue(description.SDP, "a=mid:")
 	s.fragment, _ = sdpValue(description.SDP, "a=ice-ufrag:")
-	s.send(Signal{Kind: kind, SDP: announceMessageSize(description.SDP)})
+	signal := Signal{Kind: kind, SDP: announceMessageSize(description.SDP)}
+	if kind == Answer {
+		signal.To, _ = sdpValue(s.remoteSDP, "a=ice-ufrag:")
+	}
+	if s.conn.transport.noTrickle {
+		s.held = signal
+		return nil
+	}
+	s.send(signal)
+	s.told()
+	return nil
+}
+
+// told says that our description was sent: what was gathered follows it.
+func (s *session) told() {
 	s.described = true
 	for _, candidate := range s.local {
 		s.send(Signal{Kind: Candidate, Candidate: candidate})
 	}
 	s.local = nil
-	return nil
 }
 
-func (s *session) send(signal Signal) { s.conn.peering.Handler.Signal(signal.String()) }
+// tellWhole sends our description with every candidate that was gathered.
+func (s *session) tellWhole() {
+	whole := s.held.With(s.local)
+	whole.SDP += "a=end-of-candidates\r\n"
+	s.local = nil
+	s.send(whole)
+	s.told()
+}
+
+func (s *session) send(signal Signal) {
+	s.conn.peering.Handler.Signal(signal.String())
+	switch signal.Kind {
+	case Offer:
+		s.conn.peering.Handler.Reached(timeline.OfferSent)
+	case Answer:
+		s.conn.peering.Handler.Reached(timeline.AnswerSent)
+	}
+}
 
 // gathered sends a candidate of ours, after our description; one over TCP not before it is needed.
 func (s *session) gathered(found *webrtc.ICECandidate) {
@@ -185,6 +225,11 @@ func (s *session) gathered(found *webrtc.ICECandidate) {
 	case isTCP && found.TCPType != tcpPassive: // of a connection that we open: nobody could use it
 	case (isTCP || found == nil && len(s.late) > 0) && !s.lateTold:
 		s.late = append(s.late, candidate)
+		if found == nil && s.held.Kind != "" && !s.described {
+			s.tellWhole()
+		}
+	case found == nil && s.held.Kind != "" && !s.described:
+		s.tellWhole()
 	case !s.described:
 		s.local = append(s.local, candidate)
 	default:
@@ -217,15 +262,19 @@ func (s *session) setRemote(kind webrtc.SDPType, sdp string) error {
 	}
 	s.conn.waiting = nil
 	s.conn.fallback.Reset(s.conn.transport.tcpAfter)
+	if s.conn.other != nil {
+		s.conn.anew.Reset(s.conn.transport.anewAfter)
+	}
 	return nil
 }
 
-// accept takes the answer to our offer. A second answer is ignored.
-func (s *session) accept(sdp string) error {
-	if !s.described || s.remoteSDP != "" {
+// accept takes the answer to our offer. A second answer is ignored, and one to another offer.
+func (s *session) accept(signal Signal) error {
+	if !s.described || s.remoteSDP != "" || signal.To != "" && signal.To != s.fragment {
 		return nil
 	}
-	return s.setRemote(webrtc.SDPTypeAnswer, sdp)
+	s.conn.peering.Handler.Reached(timeline.AnswerReceived)
+	return s.setRemote(webrtc.SDPTypeAnswer, signal.SDP)
 }
 
 // add hands a candidate to pion. One that cannot be used (of a kind that pion does

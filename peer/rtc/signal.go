@@ -29,6 +29,7 @@ var ErrBadSignal = errors.New("not a session description or a candidate")
 type Signal struct {
 	Kind      Kind
 	SDP       string        // of an Offer or an Answer
+	To        string        // of an Answer: the ICE user name fragment of the offer that it is for; "": it does not say
 	Candidate *ICECandidate // of a Candidate; nil: there are no more
 }
 
@@ -52,6 +53,7 @@ func ParseSignal(text string) (Signal, error) {
 	var fields struct {
 		Type      Kind            `json:"type"`
 		SDP       string          `json:"sdp"`
+		To        json.RawMessage `json:"to"`
 		Candidate json.RawMessage `json:"candidate"`
 	}
 	if err := json.Unmarshal([]byte(text), &fields); err != nil {
@@ -62,7 +64,11 @@ func ParseSignal(text string) (Signal, error) {
 		if !strings.Contains(fields.SDP, "m=application") {
 			return Signal{}, fmt.Errorf("%w: a description without a data channel", ErrBadSignal)
 		}
-		return Signal{Kind: fields.Type, SDP: fields.SDP}, nil
+		signal := Signal{Kind: fields.Type, SDP: fields.SDP}
+		if fields.Type == Answer {
+			_ = json.Unmarshal(fields.To, &signal.To) // of another type: as if it were not there
+		}
+		return signal, nil
 	case Candidate:
 		candidate, err := parseCandidate(fields.Candidate)
 		return Signal{Kind: Candidate, Candidate: candidate}, err
@@ -94,7 +100,8 @@ func (s Signal) String() string {
 	var fields any = struct {
 		Type Kind   `json:"type"`
 		SDP  string `json:"sdp"`
-	}{s.Kind, s.SDP}
+		To   string `json:"to,omitempty"`
+	}{s.Kind, s.SDP, s.To}
 	if s.Kind == Candidate {
 		fields = struct {
 			Type      Kind          `json:"type"`
@@ -109,6 +116,22 @@ func (s Signal) String() string {
 	}
 	return strings.TrimSuffix(out.String(), "\n")
 }
+
+// With returns a description with candidates in it, as many as there is room for: their receiver handles them like those
+// that come alone. nil, the end of candidates, is left out.
+func (s Signal) With(candidates []*ICECandidate) Signal {
+	var lines strings.Builder
+	for _, candidate := range candidates {
+		if candidate != nil && len(s.SDP)+lines.Len()+len(candidate.Candidate) < maxDescription {
+			lines.WriteString("a=" + candidate.Candidate + "\r\n")
+		}
+	}
+	s.SDP += lines.String() // the data channel's is the only section
+	return s
+}
+
+// maxDescription bounds a description that candidates are added to, in bytes: half of what signal_data may have.
+const maxDescription = mediation.MaxSignalData / 2
 
 const (
 	// defaultMessageSize holds where a description says nothing (RFC 8841, 6.1).

@@ -1,10 +1,12 @@
 package rtc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"time"
 
 	"github.com/pion/transport/v2"
 )
@@ -61,14 +63,54 @@ func readSound(conn net.PacketConn, p []byte) (n int, from net.Addr, err error) 
 }
 
 // soundUDP and soundPackets are UDP sockets without unsound messages, in the two forms in which
-// pion wants them.
+// pion wants them. The first, on which peers talk to each other, holds back what the latch says. One goroutine reads.
 type (
-	soundUDP     struct{ transport.UDPConn }
+	soundUDP struct {
+		transport.UDPConn
+		latch *latch
+		held  []held // the reader's: what came too early; bounded by maxHeld
+	}
 	soundPackets struct{ net.PacketConn }
 )
 
+// held is a packet that came before there was somebody to take it.
+type held struct {
+	data []byte
+	from net.Addr
+}
+
+func newSoundUDP(conn transport.UDPConn, latch *latch) *soundUDP {
+	latch.onOpen(func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // ends a read that waits; a closed one does not
+	return &soundUDP{UDPConn: conn, latch: latch}
+}
+
 // ReadFrom implements [net.PacketConn].
-func (c soundUDP) ReadFrom(p []byte) (int, net.Addr, error) { return readSound(c.UDPConn, p) }
+func (c *soundUDP) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		open := c.latch.isOpen()
+		if open && len(c.held) > 0 {
+			first := c.held[0]
+			c.held = c.held[1:]
+			return copy(p, first.data), first.from, nil
+		}
+		n, from, err := readSound(c.UDPConn, p)
+		switch {
+		case isTimeout(err): // nobody else sets a deadline
+			if err := c.SetReadDeadline(time.Time{}); err != nil {
+				return 0, nil, err
+			}
+		case err != nil || open || !isDTLS(p[:n]):
+			return n, from, err
+		case len(c.held) < maxHeld:
+			c.held = append(c.held, held{bytes.Clone(p[:n]), from})
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
 
 // ReadFrom implements [net.PacketConn].
 func (c soundPackets) ReadFrom(p []byte) (int, net.Addr, error) { return readSound(c.PacketConn, p) }

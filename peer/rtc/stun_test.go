@@ -45,7 +45,7 @@ var (
 )
 
 func TestUnsoundMessagesAreNotHeard(t *testing.T) {
-	network, err := newSockets()
+	network, err := newSockets(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestAnUnsoundMessageEndsATURNConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	network, err := newSockets()
+	network, err := newSockets(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

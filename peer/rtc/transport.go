@@ -5,11 +5,15 @@ import (
 	"net"
 	"time"
 
+	"github.com/pion/ice/v2"
 	"github.com/pion/logging"
+	"github.com/pion/stun"
+	"github.com/pion/transport/v2"
 	"github.com/pion/webrtc/v3"
 
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
+	"p2pcdn/common/timeline"
 )
 
 // The defaults of Config.
@@ -22,28 +26,44 @@ const (
 	// is given up. ICE sends something every second, so several in a row got lost.
 	DefaultLostAfter = 8 * time.Second
 
+	// DefaultAnewAfter is how long a connection may take that was offered before the ICE servers
+	// were known, until it is offered once more with them: in the other case it takes some round trips.
+	DefaultAnewAfter = 2 * time.Second
+
 	// DefaultTCPAfter is how long UDP is tried alone: some round trips between the
 	// farthest peers. TCP makes what is behind a lost packet wait for it, and is
 	// limited twice, by itself and by SCTP.
 	DefaultTCPAfter = time.Second
 )
 
+// Network is where a Transport gets its sockets; it is a type of pion's.
+type Network = transport.Net
+
 // Config is what a Transport is made of. The zero value is usable.
 type Config struct {
 	Log            *slog.Logger  // for what pion says; nil: nobody hears it
+	Network        Network       // nil: the system's
 	TCP            net.Listener  // where ICE over TCP is accepted, owned by the Transport from New on; nil: nowhere
 	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
 	LostAfter      time.Duration // 0: DefaultLostAfter
+	AnewAfter      time.Duration // after so long of checks a prepared connection is begun anew, with other ICE servers; 0: DefaultAnewAfter
 	TCPAfter       time.Duration // after so long of checks our candidates over TCP are told; 0: DefaultTCPAfter
+	Nomination     bool          // a pair of addresses is used only when it was nominated: a round trip later; to measure that
+	Cookie         bool          // DTLS asks for a cookie: a round trip more; to measure that
+	NoTrickle      bool          // a description is sent only when all candidates are gathered, with those of UDP in it
 }
 
 // Transport makes connections. Its methods may be called together.
 type Transport struct {
 	settings       webrtc.SettingEngine // static after construction, as is all; each connection gets a copy
+	network        Network              // nil: the system's, made for each connection
 	tcp            *tcpMux              // nil: ICE over TCP is not accepted
 	log            *slog.Logger
 	connectTimeout time.Duration
+	anewAfter      time.Duration
 	tcpAfter       time.Duration
+	nomination     bool
+	noTrickle      bool
 }
 
 // New returns a Transport. One with a [Config.TCP] must be closed.
@@ -57,13 +77,19 @@ func New(config Config) *Transport {
 	if config.LostAfter == 0 {
 		config.LostAfter = DefaultLostAfter
 	}
+	if config.AnewAfter == 0 {
+		config.AnewAfter = DefaultAnewAfter
+	}
 	if config.TCPAfter == 0 {
 		config.TCPAfter = DefaultTCPAfter
 	}
 	var settings webrtc.SettingEngine
 	settings.LoggerFactory = loggers{config.Log} // pion's own writes to standard output
 	settings.DetachDataChannels()                // frames over 64 KiB need a read buffer of our own
-	settings.EnableSCTPZeroChecksum(true)        // where both sides can (RFC 9653): DTLS protects every packet already
+	// The cookie exchange of DTLS (RFC 6347, 4.2.1) costs a round trip, and proves nothing that ICE has not
+	// proved: that the other side is where it says.
+	settings.SetDTLSInsecureSkipHelloVerify(!config.Cookie)
+	settings.EnableSCTPZeroChecksum(true) // where both sides can (RFC 9653): DTLS protects every packet already
 	// A check that overtakes its candidate's signal, or comes from behind a browser's
 	// mDNS name, makes a peer reflexive candidate: as direct as a host candidate, and
 	// not worth the second that pion would wait for a better one.
@@ -74,7 +100,10 @@ func New(config Config) *Transport {
 	settings.SetNetworkTypes([]webrtc.NetworkType{
 		webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6,
 	})
-	t := &Transport{log: config.Log, connectTimeout: config.ConnectTimeout, tcpAfter: config.TCPAfter}
+	t := &Transport{
+		log: config.Log, network: config.Network, connectTimeout: config.ConnectTimeout, anewAfter: config.AnewAfter,
+		tcpAfter: config.TCPAfter, nomination: config.Nomination, noTrickle: config.NoTrickle,
+	}
 	if config.TCP != nil {
 		t.tcp = newTCPMux(config.TCP, config.Log)
 		settings.SetICETCPMux(t.tcp)
@@ -93,7 +122,7 @@ func (t *Transport) Close() {
 
 // newPeerConnection makes a peer connection with sockets of its own.
 func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webrtc.PeerConnection, error) {
-	network, err := newSockets()
+	network, err := newSockets(t.network)
 	if err != nil {
 		return nil, err
 	}
@@ -103,23 +132,56 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration) (*webr
 	// be offered: Firefox answers checks from it but never uses such a pair, so that a
 	// connection for which it is nominated never opens.
 	settings.SetIncludeLoopbackCandidate(offline(network.Interfaces()))
-	return webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
+	if !t.nomination {
+		settings.SetICEBindingRequestHandler(chooseFirst())
+	}
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
+	if err != nil {
+		return nil, err
+	}
+	pc.SCTP().Transport().OnStateChange(func(state webrtc.DTLSTransportState) {
+		if state != webrtc.DTLSTransportStateNew { // it listens
+			network.latch.open()
+		}
+	})
+	return pc, nil
+}
+
+// chooseFirst chooses the pair of addresses that a connection uses first: the first direct one on which a check came
+// from the other side, which knows our password then, if our own check was answered or is about to be. pion
+// would wait for the nomination (RFC 8445, 8.1.1), which comes a round trip later, and changes the pair then if another
+// one is better. A pair with a relay is left to that: a direct one may be a moment later.
+func chooseFirst() func(_ *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
+	var chosen bool // owned by the ICE agent's loop
+	return func(request *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
+		controlled := request.Contains(stun.AttrICEControlling) // so says the other side
+		answered := pair.ResponsesReceived() > 0
+		if chosen || local.Type() == ice.CandidateTypeRelay || remote.Type() == ice.CandidateTypeRelay || !controlled && !answered {
+			return false
+		}
+		chosen = true
+		return true
+	}
 }
 
 // Peering says who is to be connected with whom, and how.
 type Peering struct {
-	Local, Remote ident.PeerID // glare is resolved by them
+	Local, Remote ident.PeerID // glare is resolved by them; an offerer's Remote may be zero: see [Conn.Bind]
 	Offerer       bool         // whether this side offers; an answerer waits for an offer
 	ICEServers    []mediation.ICEServer
 	Handler       Handler
 }
 
-// Handler hears what happens to a connection. Signal and Opened are called one
+// Handler hears what happens to a connection. Signal, Reached and Opened are called one
 // after the other, Frame from another goroutine, after Opened; none may block for long,
 // and all may call the Conn's methods.
 type Handler interface {
 	// Signal hands out a signal for the remote peer, to be sent in order.
 	Signal(data string)
+
+	// Reached says that a phase on the way to the channel is reached: offers and answers, ICE, DTLS. Each may come
+	// again where a connection is begun anew.
+	Reached(phase timeline.Phase)
 
 	// Opened says that frames can be sent, of at most maxFrame bytes. Those that come have up
 	// to [wire.MaxFrame].
@@ -134,9 +196,9 @@ type Handler interface {
 	Closed(err error)
 }
 
-func (p Peering) configuration() webrtc.Configuration {
+func configurationOf(servers []mediation.ICEServer) webrtc.Configuration {
 	var configuration webrtc.Configuration
-	for _, server := range p.ICEServers {
+	for _, server := range servers {
 		configuration.ICEServers = append(configuration.ICEServers, webrtc.ICEServer{
 			URLs: server.URLs, Username: server.Username, Credential: server.Credential,
 		})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"p2pcdn/common/timeline"
 	"p2pcdn/common/wire"
 )
 
@@ -30,10 +31,11 @@ func victim() {
 
 type stdoutHandler struct{}
 
-func (stdoutHandler) Signal(data string) { fmt.Println(data) }
-func (stdoutHandler) Opened(int)         {}
-func (stdoutHandler) Frame([]byte)       {}
-func (stdoutHandler) Closed(error)       {}
+func (stdoutHandler) Signal(data string)     { fmt.Println(data) }
+func (stdoutHandler) Reached(timeline.Phase) {}
+func (stdoutHandler) Opened(int)             {}
+func (stdoutHandler) Frame([]byte)           {}
+func (stdoutHandler) Closed(error)           {}
 
 // A peer whose process is killed says nothing; ICE notices.
 func TestAKilledPeerIsNoticed(t *testing.T) {

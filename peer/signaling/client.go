@@ -53,6 +53,7 @@ type Config struct {
 	Dial     Dial                           // nil: TCP
 	Timeout  time.Duration                  // for each step: connecting, the handshake, a write, a ping; 0: 10 s
 	PingEach time.Duration                  // 0: 10 s
+	Patient  bool                           // nothing is said before the mediator has answered the handshake: a round trip later; to measure that
 }
 
 // Dial opens a connection to a host and port, as [net.Dialer.DialContext] does.
@@ -70,12 +71,17 @@ type Client struct {
 	roster *roster // owned by run
 
 	mu        sync.Mutex
-	online    bool                // guarded by mu, as are the next four
-	announced []content.FullHash  // what is announced, in the order of the calls; bounded by the caller's contents
-	wanted    []content.FullHash  // what peers are wanted for; likewise
-	pending   []mediation.Message // waits to be sent: at most maxSignals signals, and three messages per content
-	signals   int                 // how many of pending are signals
+	online    bool                          // guarded by mu, as are the next five: a handshake was sent
+	announced []content.FullHash            // what is announced, in the order of the calls; bounded by the caller's contents
+	wanted    []content.FullHash            // what peers are wanted for; likewise
+	offers    map[content.FullHash]Offering // of those, where there is one
+	pending   []mediation.Message           // waits to be sent: at most maxSignals signals, and three messages per content
+	signals   int                           // how many of pending are signals
 }
+
+// Offering returns an offer for a peer that is not known yet, as signal_data, in the form that it has now; "" where
+// there is none any more. It is called when a get_peers is about to be sent, and must not block.
+type Offering func() string
 
 // Start begins to connect and returns at once.
 func Start(config Config) *Client {
@@ -100,6 +106,7 @@ func Start(config Config) *Client {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Client{
 		config: config, cancel: cancel, roster: newRoster(config.URLs, config.Chance),
+		offers: make(map[content.FullHash]Offering),
 		events: make(chan Event, eventQueue),
 		done:   make(chan struct{}),
 		wake:   make(chan struct{}, 1),
@@ -132,11 +139,16 @@ func (c *Client) Close() {
 }
 
 // GetPeers asks who seeds the content, now and whenever the line is up again,
-// until Found or Finish. Asking again asks again.
-func (c *Client) GetPeers(hash content.FullHash) {
+// until Found or Finish. Asking again asks again. offer, where it is not nil, goes with
+// the question; it counts until the next call for the content, Found or Finish.
+func (c *Client) GetPeers(hash content.FullHash, offer Offering) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wanted = with(c.wanted, hash)
+	c.offers[hash] = offer
+	if offer == nil {
+		delete(c.offers, hash)
+	}
 	c.say(mediation.GetPeers{FullHash: hash})
 }
 
@@ -146,6 +158,7 @@ func (c *Client) Found(hash content.FullHash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wanted = without(c.wanted, hash)
+	delete(c.offers, hash)
 	c.unsay(mediation.GetPeers{FullHash: hash})
 }
 
@@ -162,7 +175,23 @@ func (c *Client) Finish(hash content.FullHash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.announced, c.wanted = without(c.announced, hash), without(c.wanted, hash)
+	delete(c.offers, hash)
 	c.say(mediation.Finish{FullHash: hash})
+}
+
+// offer returns what is to go with a get_peers.
+func (c *Client) offer(hash content.FullHash) mediation.SignalData {
+	c.mu.Lock()
+	offer := c.offers[hash]
+	c.mu.Unlock()
+	if offer == nil {
+		return mediation.SignalData{}
+	}
+	data := mediation.NewSignalData(offer())
+	if data.Len() > mediation.MaxSignalData {
+		return mediation.SignalData{}
+	}
+	return data
 }
 
 // Signal sends a signal to a peer, or fails with [ErrOffline] or [ErrBusy].
@@ -226,11 +255,11 @@ func (c *Client) setOnline(online bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.online, c.pending, c.signals = online, nil, 0
+	for _, hash := range c.wanted { // first: somebody waits for it
+		c.say(mediation.GetPeers{FullHash: hash})
+	}
 	for _, hash := range c.announced {
 		c.say(mediation.Announce{FullHash: hash})
-	}
-	for _, hash := range c.wanted {
-		c.say(mediation.GetPeers{FullHash: hash})
 	}
 }
 

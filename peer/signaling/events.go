@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"p2pcdn/common/content"
 	"p2pcdn/common/ident"
 	"p2pcdn/common/mediation"
 )
@@ -31,8 +32,18 @@ var (
 	ErrBusy = errors.New("too many signals wait to be sent")
 )
 
-// Event is [Connected], [Disconnected] or [Heard].
+// Event is [Opened], [Connected], [Asked], [Disconnected] or [Heard].
 type Event interface{ event() }
+
+// Opened says that the WebSocket to a mediator is open. What is wanted is said to it right away.
+type Opened struct{ At time.Time }
+
+// Asked says that a get_peers was handed to the WebSocket.
+type Asked struct {
+	FullHash content.FullHash
+	Offer    bool // it went with an offer
+	At       time.Time
+}
 
 // Connected says that a mediator established the connection. PeerID is ours from
 // now on, until the next Connected.
@@ -57,6 +68,8 @@ type Disconnected struct {
 // is none: it ends the line.
 type Heard struct{ Message mediation.Message }
 
+func (Opened) event()       {}
+func (Asked) event()        {}
 func (Connected) event()    {}
 func (Disconnected) event() {}
 func (Heard) event()        {}

@@ -147,7 +147,7 @@ func TestALearntMediatorTakesOver(t *testing.T) {
 		learnt := w.add("learnt.example", naming(wellKnown))
 		c := w.client(1, known.url)
 		c.Announce(hash)
-		c.GetPeers(other)
+		c.GetPeers(other, nil)
 		first := event[Connected](t, c)
 		for range 2 {
 			<-known.said
@@ -163,7 +163,7 @@ func TestALearntMediatorTakesOver(t *testing.T) {
 		if second.URL != learnt.url || second.PeerID == first.PeerID || time.Since(began) > hop {
 			t.Errorf("after %v: %+v", time.Since(began), second)
 		}
-		for _, want := range []mediation.Message{mediation.Announce{FullHash: hash}, mediation.GetPeers{FullHash: other}} {
+		for _, want := range []mediation.Message{mediation.GetPeers{FullHash: other}, mediation.Announce{FullHash: hash}} {
 			if m := <-learnt.said; m != want {
 				t.Errorf("%#v instead of %#v", m, want)
 			}
@@ -234,7 +234,7 @@ func TestWaitsGrowWithRounds(t *testing.T) {
 		for round := range 12 {
 			tried := make(map[string]bool)
 			for i := range all {
-				e := (<-c.Events()).(Disconnected) // its waits are longer than our patience
+				e := disconnected(c)
 				if tried[e.URL] = true; e.Learnt != (e.URL != known.url) || e.Failures != len(all)*round+i+1 {
 					t.Errorf("round %d: %+v", round, e)
 				}
@@ -312,4 +312,14 @@ func TestAMediatorThatBreaksIsNotStormed(t *testing.T) {
 		}
 		w.end(c)
 	})
+}
+
+// disconnected waits for the line to be lost, for however long: the waits are longer than our patience.
+func disconnected(c *Client) Disconnected {
+	for e := range c.Events() {
+		if lost, is := e.(Disconnected); is {
+			return lost
+		}
+	}
+	panic("the client is closed")
 }

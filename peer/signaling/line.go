@@ -19,36 +19,30 @@ import (
 const maxIDs = 3
 
 // line is one connection to a mediator, from dialling to its end. It returns why
-// it ended, an error of events.go. One goroutine (the caller) reads, one writes, one pings.
+// it ended, an error of events.go. One goroutine reads, one writes, one pings. The writer
+// says what is wanted right behind the handshake: to wait for its answer would cost a round trip.
 func (c *Client) line(ctx context.Context, url string) error {
 	conn, err := c.dial(ctx, url)
 	if err != nil {
 		return err
 	}
 	conn.SetReadLimit(mediation.MaxMessageSize)
+	c.tell(ctx, Opened{time.Now()})
 	lasting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer conn.CloseNow()
 
-	connected, err := c.handshake(ctx, conn)
-	if err != nil {
-		return err
-	}
-	connected.URL = url
-	c.roster.learn(connected.Mediators)
-	c.setOnline(true)      // first, so that whoever hears of the line can use it
-	c.tell(ctx, connected) // and before anything of this line is heard
-
 	var helpers sync.WaitGroup
-	failed := make(chan error, 2) // what the helpers met first; each sends at most once
-	helpers.Go(func() { failed <- c.write(lasting, conn) })
+	failed := make(chan error, 3)        // what the helpers met first; each sends at most once
+	greet := make(chan struct{}, maxIDs) // one token for each handshake that is to be sent
+	greet <- struct{}{}
+	introduced := make(chan ident.PeerID, maxIDs) // the ids that were sent
+	helpers.Go(func() { failed <- c.write(lasting, conn, greet, introduced) })
 	helpers.Go(func() { failed <- c.ping(lasting, conn) })
-	read := make(chan error, 1)
-	helpers.Go(func() { read <- c.read(ctx, conn) })
+	helpers.Go(func() { failed <- c.listen(ctx, conn, url, greet, introduced) })
 
 	select {
 	case err = <-failed:
-	case err = <-read:
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil { // also where a helper noticed it first
@@ -86,38 +80,50 @@ func (c *Client) dial(ctx context.Context, url string) (*websocket.Conn, error) 
 	}
 }
 
-// handshake introduces us under a fresh id, and under another one where that is taken.
-func (c *Client) handshake(ctx context.Context, conn *websocket.Conn) (Connected, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
-	defer cancel()
-	var refusal error
-	for range maxIDs {
-		id, err := ident.NewPeerID(c.config.Random)
+// listen is the reader: it waits for the answer to our handshake, and then tells what the mediator says.
+// An answer that does not come in time ends the connection.
+func (c *Client) listen(ctx context.Context, conn *websocket.Conn, url string, greet chan<- struct{}, introduced <-chan ident.PeerID) error {
+	late := time.AfterFunc(c.config.Timeout, func() { _ = conn.CloseNow() })
+	connected, err := c.established(ctx, conn, greet, introduced)
+	if !late.Stop() {
+		return fmt.Errorf("%w: it does not answer the handshake", ErrNotMediator)
+	} else if err != nil {
+		return err
+	}
+	connected.URL = url
+	c.roster.learn(connected.Mediators)
+	if c.config.Patient {
+		c.setOnline(true)
+	}
+	c.tell(ctx, connected) // before anything else of this line is heard
+	return c.read(ctx, conn)
+}
+
+// established waits for the mediator's answer to our handshake. Where the id is taken another one is sent, and with it
+// all that was said behind the first: the mediator has not taken it.
+func (c *Client) established(ctx context.Context, conn *websocket.Conn, greet chan<- struct{}, introduced <-chan ident.PeerID) (Connected, error) {
+	for tries := 1; ; {
+		message, err := receive(context.WithoutCancel(ctx), conn)
 		if err != nil {
-			return Connected{}, err
-		}
-		if err := conn.Write(ctx, websocket.MessageText, mediation.Encode(mediation.Handshake{PeerID: id})); err != nil {
-			return Connected{}, lost(err)
-		}
-		message, err := receive(ctx, conn)
-		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return Connected{}, fmt.Errorf("%w: it does not answer the handshake", ErrNotMediator)
-		} else if err != nil {
 			return Connected{}, err
 		}
 		switch m := message.(type) {
 		case mediation.Established:
-			return Connected{PeerID: id, ICEServers: m.ICEServers, Mediators: m.Mediators}, nil
+			return Connected{PeerID: <-introduced, ICEServers: m.ICEServers, Mediators: m.Mediators}, nil
 		case *mediation.Error:
-			refusal = fmt.Errorf("%w: %w", ErrRefused, m)
-			if m.Code != mediation.CodePeerIDInUse {
-				return Connected{}, refusal
+			switch {
+			case m.Code == mediation.CodeHandshakeRequired: // what we said behind a handshake that was refused
+			case m.Code == mediation.CodePeerIDInUse && tries < maxIDs:
+				tries++
+				<-introduced
+				greet <- struct{}{}
+			default:
+				return Connected{}, fmt.Errorf("%w: %w", ErrRefused, m)
 			}
 		default:
 			return Connected{}, fmt.Errorf("%w: it answers the handshake with %q", ErrNotMediator, message.Type())
 		}
 	}
-	return Connected{}, refusal
 }
 
 // receive reads one message. What cannot be understood is no mediator's.
@@ -172,11 +178,25 @@ func (c *Client) read(ctx context.Context, conn *websocket.Conn) error {
 	}
 }
 
-func (c *Client) write(lasting context.Context, conn *websocket.Conn) error {
+// write is the writer: a handshake under a fresh id for each token, all that is wanted behind it, and then what
+// there is to say.
+func (c *Client) write(lasting context.Context, conn *websocket.Conn, greet <-chan struct{}, introduced chan<- ident.PeerID) error {
 	for {
 		select {
 		case <-lasting.Done():
 			return lasting.Err()
+		case <-greet:
+			id, err := ident.NewPeerID(c.config.Random)
+			if err != nil {
+				return err
+			}
+			introduced <- id
+			if err := c.writeOne(lasting, conn, mediation.Handshake{PeerID: id}); err != nil {
+				return lost(err)
+			}
+			if !c.config.Patient {
+				c.setOnline(true)
+			}
 		case <-c.wake:
 		}
 		for _, message := range c.next() {
@@ -190,7 +210,17 @@ func (c *Client) write(lasting context.Context, conn *websocket.Conn) error {
 func (c *Client) writeOne(lasting context.Context, conn *websocket.Conn, message mediation.Message) error {
 	ctx, cancel := context.WithTimeout(lasting, c.config.Timeout)
 	defer cancel()
-	return conn.Write(ctx, websocket.MessageText, mediation.Encode(message))
+	question, asks := message.(mediation.GetPeers)
+	if asks {
+		question.Offer = c.offer(question.FullHash)
+		message = question
+	}
+	at := time.Now() // before the write: the answer may be back before its return is noticed
+	err := conn.Write(ctx, websocket.MessageText, mediation.Encode(message))
+	if asks && err == nil {
+		c.tell(lasting, Asked{question.FullHash, question.Offer.Len() > 0, at})
+	}
+	return err
 }
 
 // ping notices a mediator that is gone without a word, and keeps proxies awake.

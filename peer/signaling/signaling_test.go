@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -113,18 +114,27 @@ func start(t *testing.T, config Config) *Client {
 	return c
 }
 
+// event waits for an event of this kind; only those that give times may come before it.
 func event[T Event](t *testing.T, c *Client) T {
 	t.Helper()
-	select {
-	case e, open := <-c.Events():
-		got, ok := e.(T)
-		if !ok {
-			t.Fatalf("event %#v (open: %v) instead of %T", e, open, got)
+	for {
+		select {
+		case e, open := <-c.Events():
+			got, ok := e.(T)
+			switch e.(type) {
+			case Opened, Asked:
+			default:
+				if !ok {
+					t.Fatalf("event %#v (open: %v) instead of %T", e, open, got)
+				}
+			}
+			if ok {
+				return got
+			}
+		case <-time.After(patience):
+			t.Fatal("waited too long for an event")
+			panic("unreachable")
 		}
-		return got
-	case <-time.After(patience):
-		t.Fatal("waited too long for an event")
-		panic("unreachable")
 	}
 }
 
@@ -171,7 +181,7 @@ func TestConversation(t *testing.T) {
 	if m := heard[mediation.Announced](t, c); m.FullHash != hash {
 		t.Error("another content was announced")
 	}
-	c.GetPeers(hash)
+	c.GetPeers(hash, nil)
 	if m := heard[mediation.Peers](t, c); m.FullHash != hash || len(m.Peers) != 1 || m.Peers[0] != peer {
 		t.Errorf("peers: %+v", m)
 	}
@@ -205,8 +215,8 @@ func TestWhatIsWantedIsSaidAgainAfterAReconnect(t *testing.T) {
 		v.untilClosed()
 	})
 	c := start(t, Config{URLs: []string{url}})
-	c.GetPeers(hash)
-	c.GetPeers(other)
+	c.GetPeers(hash, nil)
+	c.GetPeers(other, nil)
 	c.Finish(other)
 	c.Announce(hash)
 	if err := c.Signal(hash, peer, "lost"); !errors.Is(err, ErrOffline) {
@@ -223,11 +233,11 @@ func TestWhatIsWantedIsSaidAgainAfterAReconnect(t *testing.T) {
 		t.Error("the same id twice")
 	}
 	for range 2 {
-		if m := <-said; m != (mediation.Announce{FullHash: hash}) {
-			t.Errorf("%#v instead of the announce", m)
-		}
 		if m := <-said; m != (mediation.GetPeers{FullHash: hash}) {
 			t.Errorf("%#v instead of the question", m)
+		}
+		if m := <-said; m != (mediation.Announce{FullHash: hash}) {
+			t.Errorf("%#v instead of the announce", m)
 		}
 	}
 }
@@ -247,15 +257,15 @@ func TestWhatIsFoundIsOnlyAnnouncedAfterAReconnect(t *testing.T) {
 		}
 	})
 	c := start(t, Config{URLs: []string{url}})
-	c.GetPeers(hash)
+	c.GetPeers(hash, nil)
 	c.Announce(hash)
-	c.GetPeers(other)
+	c.GetPeers(other, nil)
 	event[Connected](t, c)
 	c.Found(hash)
 	close(leave)
 	event[Disconnected](t, c)
 	event[Connected](t, c)
-	for _, want := range []mediation.Message{mediation.Announce{FullHash: hash}, mediation.GetPeers{FullHash: other}} {
+	for _, want := range []mediation.Message{mediation.GetPeers{FullHash: other}, mediation.Announce{FullHash: hash}} {
 		if m := <-said; m != want {
 			t.Errorf("%#v instead of %#v", m, want)
 		}
@@ -334,11 +344,11 @@ func TestWhyThereIsNoLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := start(t, Config{URLs: []string{test.url}})
 			for {
-				e := <-c.Events()
-				if _, first := e.(Connected); first {
+				lost, is := (<-c.Events()).(Disconnected)
+				if !is {
 					continue
 				}
-				err := e.(Disconnected).Err
+				err := lost.Err
 				if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) {
 					t.Errorf("%v", err)
 				}
@@ -461,5 +471,97 @@ func TestBackoff(t *testing.T) {
 				t.Fatalf("only %v after %d rounds", wait, rounds)
 			}
 		}
+	}
+}
+
+// TestNothingWaitsForTheHandshake: all that is wanted is said before the mediator has answered, a lookup with its
+// offer first.
+func TestNothingWaitsForTheHandshake(t *testing.T) {
+	said, begin := make(chan mediation.Message, 3), make(chan struct{})
+	url := serve(t, func(_ int, v visit) {
+		for range 3 {
+			said <- v.hear()
+		}
+		<-begin
+		v.say(mediation.Established{})
+		v.untilClosed()
+	})
+	c := start(t, Config{URLs: []string{url}})
+	c.Announce(other)
+	c.GetPeers(hash, func() string { return "an offer" })
+	if _, is := (<-said).(mediation.Handshake); !is {
+		t.Error("the handshake is not the first message")
+	}
+	for range 2 { // the line may have been open before either of them was wanted
+		switch m := (<-said).(type) {
+		case mediation.GetPeers:
+			if m.FullHash != hash || m.Offer.String() != "an offer" {
+				t.Errorf("asked for %+v", m)
+			}
+		case mediation.Announce:
+		default:
+			t.Errorf("said %+v", m)
+		}
+	}
+	opened, asked := event[Opened](t, c), event[Asked](t, c)
+	if asked.FullHash != hash || !asked.Offer || asked.At.Before(opened.At) {
+		t.Errorf("opened %+v, asked %+v", opened, asked)
+	}
+	close(begin)
+	event[Connected](t, c)
+}
+
+// TestAllIsSaidAgainUnderAnotherID: what was said behind a handshake that was refused was not taken.
+func TestAllIsSaidAgainUnderAnotherID(t *testing.T) {
+	said := make(chan mediation.Message, 2)
+	url := serve(t, func(_ int, v visit) {
+		refused := v.hear().(mediation.Handshake)
+		v.hear()
+		v.say((&mediation.Error{Code: mediation.CodePeerIDInUse, Message: "taken"}).With(refused.PeerID),
+			(&mediation.Error{Code: mediation.CodeHandshakeRequired, Message: "first"}).About(hash))
+		if again := v.hear().(mediation.Handshake); again.PeerID == refused.PeerID {
+			t.Error("the same id again")
+		}
+		said <- v.hear()
+		v.say(mediation.Established{})
+		v.untilClosed()
+	})
+	c := Start(Config{URLs: []string{url}, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		<-said // so that what is wanted is wanted before the line is open
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}})
+	t.Cleanup(c.Close)
+	c.GetPeers(hash, func() string { return "an offer" })
+	said <- nil
+	event[Connected](t, c)
+	if m, is := (<-said).(mediation.GetPeers); !is || m.FullHash != hash || m.Offer.String() != "an offer" {
+		t.Errorf("said %+v", m)
+	}
+}
+
+// TestAnOfferThatIsNone: one that is over, or longer than a signal may be, does not go with the question.
+func TestAnOfferThatIsNone(t *testing.T) {
+	for name, text := range map[string]string{"over": "", "too long": strings.Repeat("x", mediation.MaxSignalData+1)} {
+		t.Run(name, func(t *testing.T) {
+			said := make(chan mediation.Message, 1)
+			url := serve(t, func(_ int, v visit) {
+				v.welcome()
+				said <- v.hear()
+				v.untilClosed()
+			})
+			c := start(t, Config{URLs: []string{url}})
+			c.GetPeers(hash, func() string { return text })
+			if m := <-said; m != (mediation.GetPeers{FullHash: hash}) {
+				t.Errorf("said %+v", m)
+			}
+			for e := range c.Events() {
+				if asked, is := e.(Asked); is {
+					if asked.Offer {
+						t.Error("it says that there was an offer")
+					}
+					break
+				}
+			}
+		})
 	}
 }

@@ -30,6 +30,9 @@ type checker struct {
 	next atomic.Int64 // the next piece that nobody is at
 }
 
+// Found reports whether an earlier attempt left something, which is to be checked.
+func (t *Target) Found() bool { return t.found }
+
 // Check hashes what an earlier attempt left, and returns the set of the pieces that are
 // right: an empty one, at once, where there was nothing. It belongs before the first
 // WriteBlock. info is that of Create, with piece hashes. It takes at most 384 KiB of memory a core. progress, where it is

@@ -35,6 +35,9 @@ func (s *Swarm) fillPeer(r *remote, now time.Time) {
 		return
 	}
 	budget := r.pace.budget(s.InFlight)
+	if r.presumed {
+		budget = min(budget, earlyBytes)
+	}
 	if r.silent {
 		budget = 1 // one block, to see whether it is there again
 	}

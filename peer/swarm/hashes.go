@@ -18,15 +18,22 @@ type hashSpan struct {
 // at a time.
 func (s *Swarm) askHashes(now time.Time) {
 	for _, r := range s.order {
-		if !r.greeted || r.span != nil || now.Before(r.noHashes) {
-			continue
+		if r.greeted {
+			s.askSpan(r, now)
 		}
-		for _, missing := range s.spans {
-			if missing.from == nil {
-				missing.from, r.span, r.heard = r, missing, now
-				s.send(r, wire.HashRequest{Number: s.Number, Index: uint32(missing.index)})
-				break
-			}
+	}
+}
+
+// askSpan asks a peer for a span that nobody was asked for, unless it owes one or has none.
+func (s *Swarm) askSpan(r *remote, now time.Time) {
+	if r.span != nil || now.Before(r.noHashes) {
+		return
+	}
+	for _, missing := range s.spans {
+		if missing.from == nil {
+			missing.from, r.span, r.heard = r, missing, now
+			s.send(r, wire.HashRequest{Number: s.Number, Index: uint32(missing.index)})
+			return
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (s *Swarm) Status() Status {
 			ID: r.id, Owes: r.inFlight, Silent: r.silent,
 			Delivered: r.pace.delivered, Rate: r.pace.rate(), RTT: r.pace.rtt,
 		}
-		if r.has != nil {
+		if r.has != nil && !r.presumed {
 			peer.Pieces = r.has.Count()
 		}
 		status.Peers = append(status.Peers, peer)

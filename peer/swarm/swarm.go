@@ -94,6 +94,7 @@ type remote struct {
 	greeted  bool       // its handshake came
 	has      *wire.Bits // nil before its bitfield came
 	all      bool       // it has everything, and is not in the picker's counts
+	presumed bool       // has is what we take it to have, before its bitfield; see early
 	offered  int        // how many pieces it has of those that the picker offers
 	asked    []asked    // blocks that it owes, oldest first; at most MaxAsked
 	waits    int        // how many of them are not cancelled
@@ -170,9 +171,10 @@ func (s *Swarm) send(r *remote, frame wire.Frame) { s.do(Send{r.id, frame}) }
 
 // Connected says that there is a channel to the peer for this content: because it was
 // found, or because its handshake came (which is then to be handed to Received).
-// maxFrame is the largest frame that we can send, in bytes. A banned
+// maxFrame is the largest frame that we can send, in bytes; likely says that it should have the content, so
+// that it may be asked before it said so. A banned
 // peer is said goodbye to at once; a peer that is connected already stays as it is.
-func (s *Swarm) Connected(peer ident.PeerID, maxFrame int, now time.Time) {
+func (s *Swarm) Connected(peer ident.PeerID, maxFrame int, likely bool, now time.Time) {
 	if s.peers[peer] != nil {
 		return
 	}
@@ -189,6 +191,9 @@ func (s *Swarm) Connected(peer ident.PeerID, maxFrame int, now time.Time) {
 		PieceLength: uint32(s.info.PieceLength), MaxFrame: uint32(maxFrame),
 	})
 	s.send(r, s.have.Frame(s.Number))
+	if likely {
+		s.early(r, now)
+	}
 }
 
 // Disconnected says that the channel to the peer is gone.
@@ -274,13 +279,18 @@ func (s *Swarm) abandon(p *openPiece) {
 
 // cancel takes a request back, so that the block can be asked of others.
 func (s *Swarm) cancel(r *remote, a *asked) {
+	s.disown(r, a)
+	s.send(r, wire.Cancel{Number: s.Number, Block: a.Block})
+}
+
+// disown waits no longer for what a peer was asked for.
+func (s *Swarm) disown(r *remote, a *asked) {
 	a.cancelled = true
 	if a.attempt == a.of.attempt {
 		a.of.unask(a.Block)
 	}
 	r.waits--
 	r.inFlight -= int(a.Length)
-	s.send(r, wire.Cancel{Number: s.Number, Block: a.Block})
 }
 
 // leave says goodbye to a peer and forgets it.
@@ -364,6 +374,10 @@ func (s *Swarm) handshake(r *remote, f wire.Handshake) {
 }
 
 func (s *Swarm) learn(r *remote, bits *wire.Bits) {
+	presumed := r.presumed
+	if presumed {
+		r.unpresume()
+	}
 	if !r.greeted || r.has != nil {
 		s.breach(r, "a bitfield that does not follow its handshake")
 		return
@@ -377,11 +391,14 @@ func (s *Swarm) learn(r *remote, bits *wire.Bits) {
 			r.offered++
 		}
 	}
+	if presumed {
+		s.reconsider(r)
+	}
 	s.partIfDone(r)
 }
 
 func (s *Swarm) haveOne(r *remote, f wire.Have) {
-	if r.has == nil || int64(f.Piece) >= int64(s.geometry.Pieces()) {
+	if r.has == nil || r.presumed || int64(f.Piece) >= int64(s.geometry.Pieces()) {
 		s.breach(r, "it has piece %d of %d", f.Piece, s.geometry.Pieces())
 		return
 	}
@@ -418,7 +435,7 @@ func (s *Swarm) loses(r *remote, piece int) {
 
 // partIfDone says goodbye where neither side can ever want anything of the other.
 func (s *Swarm) partIfDone(r *remote) {
-	if s.complete && r.has != nil && r.has.All() {
+	if s.complete && r.has != nil && !r.presumed && r.has.All() {
 		s.leave(r, wire.ReasonFinished, false)
 	}
 }

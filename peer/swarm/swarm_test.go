@@ -32,30 +32,6 @@ func TestLeecherFetchesFromSeeder(t *testing.T) {
 	}
 }
 
-func TestRequestsTravelWithTheHandshake(t *testing.T) {
-	w := newWorld(t, 1, 5*mib, 64*kib)
-	seeder, leecher := w.seeder(), w.leecher()
-	w.connect(leecher, seeder)
-	w.until(time.Second, "request", func() bool { return len(leecher.line(seeder).sent) >= 3 })
-	if _, is := leecher.line(seeder).sent[2].(wire.Request); !is {
-		t.Fatalf("after handshake and bitfield came %T", leecher.line(seeder).sent[2])
-	}
-	asked := 0
-	for _, frame := range leecher.line(seeder).sent {
-		if request, is := frame.(wire.Request); is {
-			for _, block := range request.Blocks {
-				asked += int(block.Length)
-				if int(block.Length) != 48*kib && int(block.Length) != 16*kib {
-					t.Errorf("a block of %d bytes in frames of 64 KiB", block.Length)
-				}
-			}
-		}
-	}
-	if asked < firstBudget || asked > firstBudget+wire.MaxBlock {
-		t.Errorf("%d bytes in flight instead of %d", asked, firstBudget)
-	}
-}
-
 func TestBlocksFitWhatThePeerCanSend(t *testing.T) {
 	for _, maxFrame := range []int{wire.MinFrame, 40 * kib, 64 * kib, wire.MaxFrame} {
 		w := newWorld(t, 1, mib, 256*kib)
@@ -190,7 +166,7 @@ func TestFirstPieceIsRandomAndTheRestRarestFirst(t *testing.T) {
 		other := w.add(w.info, common)
 		other.reply = func(Load) []wire.Frame { return nil }
 		other.swarm.InFlight = 0
-		leecher.swarm.Connected(other.id, other.maxFrame, w.now)
+		leecher.swarm.Connected(other.id, other.maxFrame, false, w.now)
 		leecher.swarm.Received(other.id, wire.Handshake{FullHash: w.info.FullHash, TotalLength: uint64(w.info.TotalLength), PieceLength: 64 * kib, MaxFrame: wire.MinFrame}, w.now)
 		leecher.swarm.Received(other.id, common.Frame(1), w.now)
 	}
@@ -520,7 +496,7 @@ func TestBreaches(t *testing.T) {
 			w := newWorld(t, 16, 10*64*kib, 64*kib)
 			seeder := w.seeder()
 			peer := ident.PeerID{1}
-			seeder.swarm.Connected(peer, wire.MinFrame, w.now)
+			seeder.swarm.Connected(peer, wire.MinFrame, false, w.now)
 			seeder.swarm.Received(peer, greeting(w), w.now)
 			var broken error
 			for _, frame := range frames {
@@ -548,7 +524,7 @@ func TestRequestsThatCannotBeServedAreRejected(t *testing.T) {
 	w := newWorld(t, 17, 10*64*kib, 64*kib)
 	leecher := w.leecher()
 	peer := ident.PeerID{1}
-	leecher.swarm.Connected(peer, wire.MinFrame, w.now)
+	leecher.swarm.Connected(peer, wire.MinFrame, false, w.now)
 	leecher.swarm.Actions()
 	for _, block := range []wire.Block{{Piece: 1, Begin: 0, Length: 16 * kib}, {Piece: 1, Begin: 0, Length: 64 * kib}} {
 		leecher.swarm.Received(peer, wire.Request{Number: 5, Blocks: []wire.Block{block}}, w.now)
@@ -600,7 +576,7 @@ func TestCancelTakesALoadBack(t *testing.T) {
 	w := newWorld(t, 18, 10*64*kib, 64*kib)
 	seeder := w.seeder()
 	peer := ident.PeerID{1}
-	seeder.swarm.Connected(peer, 64*kib, w.now)
+	seeder.swarm.Connected(peer, 64*kib, false, w.now)
 	seeder.swarm.Actions()
 	block := wire.Block{Piece: 1, Begin: 0, Length: 16 * kib}
 	seeder.swarm.Received(peer, wire.Request{Blocks: []wire.Block{block}}, w.now)

@@ -28,7 +28,7 @@ func (s *Swarm) Tick(now time.Time) {
 			continue
 		}
 		switch {
-		case r.has == nil:
+		case r.has == nil || r.presumed:
 			s.leave(r, wire.ReasonFinished, false) // it never said what it has
 		case r.span != nil:
 			s.giveUpSpan(r, now)
@@ -78,7 +78,7 @@ func (r *remote) stalls() (at time.Time, may bool) {
 // deadline returns when our patience with the peer ends; false if it owes nothing.
 func (s *Swarm) deadline(r *remote) (deadline time.Time, waits bool) {
 	patience := r.pace.patience(wire.BlockLength(r.maxFrame), s.Patience)
-	return r.heard.Add(patience), r.waits > 0 || r.span != nil || r.has == nil
+	return r.heard.Add(patience), r.waits > 0 || r.span != nil || r.has == nil || r.presumed
 }
 
 // hush cancels what a silent peer owes, so that others can be asked for it.

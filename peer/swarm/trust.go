@@ -24,6 +24,9 @@ func (s *Swarm) delivered(r *remote, f wire.Piece, now time.Time) {
 	if !a.cancelled && a.attempt == p.attempt {
 		p.unask(block)
 	}
+	if len(s.spans) > 0 || s.checking { // it was asked for early, and came before what it is compared with: it is asked for again
+		return
+	}
 	if s.open[block.Piece] != p || a.attempt != p.attempt || p.spoilt || (p.solo && p.from != r) {
 		return
 	}

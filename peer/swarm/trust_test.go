@@ -104,7 +104,7 @@ func (s *script) requests(peer ident.PeerID) []wire.Block {
 
 // joins lets a peer come that has this.
 func (s *script) joins(peer ident.PeerID, has wire.Frame) {
-	s.s.Connected(peer, wire.MinFrame, s.now)
+	s.s.Connected(peer, wire.MinFrame, false, s.now)
 	s.s.Received(peer, wire.Handshake{
 		FullHash: s.info.FullHash, TotalLength: uint64(s.info.TotalLength), PieceLength: uint32(s.info.PieceLength), MaxFrame: wire.MinFrame,
 	}, s.now)

@@ -227,8 +227,8 @@ func (w *world) at(at time.Time, do func()) {
 // connect brings two nodes together; also anew, after they were parted.
 func (w *world) connect(a, b *node) {
 	a.line(b).gone, b.line(a).gone = false, false
-	a.swarm.Connected(b.id, a.maxFrame, w.now)
-	b.swarm.Connected(a.id, b.maxFrame, w.now)
+	a.swarm.Connected(b.id, a.maxFrame, true, w.now) // a was told of b
+	b.swarm.Connected(a.id, b.maxFrame, false, w.now)
 	w.act(a)
 	w.act(b)
 }

@@ -201,6 +201,15 @@ func (r *Registry[C]) Waits(id ident.PeerID, hash content.FullHash) (count int, 
 	return count, this
 }
 
+// Waiting returns what a peer waits for, in no order.
+func (r *Registry[C]) Waiting(id ident.PeerID) []content.FullHash {
+	p := r.peers[id]
+	if p == nil {
+		return nil
+	}
+	return slices.Collect(p.waits.all())
+}
+
 // Waiters returns who waits for a content here, in no order.
 func (r *Registry[C]) Waiters(hash content.FullHash) []ident.PeerID {
 	s := r.swarms[hash]

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"golang.org/x/time/rate"
@@ -47,6 +48,15 @@ func (r *Relay) use(mediator ident.MediatorID) *link {
 	}
 	l.users++
 	return l
+}
+
+// waiting is how many messages are not known to have been taken: those that are not written, and those that were
+// written behind a handshake that is not answered. Relay.mu is held.
+func (l *link) waiting() int {
+	if l.out == nil {
+		return len(l.queue)
+	}
+	return len(l.queue) + len(l.out.early)
 }
 
 // release ends a use; r.mu is held.
@@ -119,7 +129,9 @@ func (r *Relay) deliver(l *link, message mediation.Message) error {
 		if s, err = r.outgoing(l); err != nil {
 			return err
 		}
-		err = s.write(message)
+		if err = r.keepEarly(s, message); err == nil {
+			err = s.write(message)
+		}
 		if err == nil || errors.Is(err, &mediation.Error{Code: mediation.CodeMessageTooBig}) {
 			return err
 		}
@@ -131,6 +143,29 @@ func (r *Relay) deliver(l *link, message mediation.Message) error {
 		}
 	}
 	return err
+}
+
+// keepEarly keeps a message that is written before the stream's handshake was answered, for the case that it is
+// refused; where there are many, it waits for the answer first.
+func (r *Relay) keepEarly(s *stream, message mediation.Message) error {
+	for s.greeted != nil {
+		r.mu.Lock()
+		switch {
+		case s.ending:
+			r.mu.Unlock()
+			return io.ErrClosedPipe
+		case s.established:
+			r.mu.Unlock()
+			return nil
+		case len(s.early) < maxEarly:
+			s.early = append(s.early, message)
+			r.mu.Unlock()
+			return nil
+		}
+		r.mu.Unlock()
+		<-s.greeted // within HandshakeTimeout
+	}
+	return nil
 }
 
 // outgoing returns the stream to send on, after opening one where there is none.

@@ -33,7 +33,8 @@ type Handler interface {
 	// sends or only a peer is sent.
 	HandleMediator(from ident.MediatorID, message mediation.Message)
 
-	// Undelivered returns a message that was not written to a stream.
+	// Undelivered returns a message that was not written to a stream, or to one whose
+	// handshake was not answered then.
 	Undelivered(to ident.MediatorID, message mediation.Message)
 
 	// MediatorGone says that the last stream with a mediator has ended.
@@ -45,7 +46,7 @@ type Config struct {
 	// Logger is told of mediators that misbehave. Nil discards it.
 	Logger *slog.Logger
 
-	// QueueLength bounds the messages that wait for one mediator. Default 256:
+	// QueueLength bounds the messages that wait for one mediator, or for the answer to the handshake with it. Default 256:
 	// the answers for as many contents at once, 64 KiB each at the most.
 	QueueLength int
 
@@ -107,6 +108,10 @@ const (
 	// may send a few types that this one does not know.
 	maxErrors = 10
 
+	// maxEarly is how many messages are written to a stream before its handshake was answered: those of
+	// some searches and introductions, in the one round trip that this takes.
+	maxEarly = 64
+
 	// goodbyeTimeout bounds the last message on a stream, and what is read after
 	// this side has said that it closes.
 	goodbyeTimeout = 500 * time.Millisecond
@@ -162,7 +167,7 @@ func (r *Relay) Send(to ident.MediatorID, message mediation.Message) {
 	crowded := !known && limits.Reached(len(r.links), r.config.MaxStreams)
 	l := r.use(to)
 	defer r.release(l)
-	if to == r.self || crowded || limits.Reached(len(l.queue), r.config.QueueLength) {
+	if to == r.self || crowded || limits.Reached(l.waiting(), r.config.QueueLength) {
 		r.giveBack(l, message)
 		return
 	}

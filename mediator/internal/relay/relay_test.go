@@ -304,6 +304,8 @@ func TestMediatorThatDies(t *testing.T) {
 	a, b := pair(t, Config{})
 	a.relay.Send(b.id, getPeers(1))
 	b.events.want(t, "message", a.id)
+	b.relay.Send(a.id, getPeers(1))
+	a.events.want(t, "message", b.id) // so the handshake was answered
 	// The host goes and not the Relay, as when the process is killed.
 	if err := b.host.Close(); err != nil {
 		t.Fatal(err)
@@ -321,6 +323,8 @@ func TestGoneOncePerEnd(t *testing.T) {
 	for i := range 3 {
 		a.relay.Send(b.id, getPeers(i))
 		b.events.want(t, "message", a.id)
+		b.relay.Send(a.id, getPeers(i))
+		a.events.want(t, "message", b.id) // so the handshake was answered
 		if err := a.host.Network().ClosePeer(b.host.ID()); err != nil {
 			t.Fatal(err)
 		}
@@ -727,11 +731,12 @@ func TestNothingIsWrittenForever(t *testing.T) {
 
 func TestStreamThatBreaksIsReplaced(t *testing.T) {
 	n := newNode(t, Config{})
-	received := make(chan mediation.Message, 100)
+	received, end := make(chan mediation.Message, 100), make(chan struct{})
 	other := lonely(t, n, func(s network.Stream) { // serves one message per stream
-		if establish(s) {
+		if establish(s) && mediation.WriteTo(s, getPeers(0)) == nil {
 			if message, err := mediation.ReadFrom(s); err == nil {
 				received <- message
+				<-end
 			}
 		}
 		_ = s.Reset()
@@ -746,7 +751,67 @@ func TestStreamThatBreaksIsReplaced(t *testing.T) {
 		case <-testContext(t).Done():
 			t.Fatalf("message %d did not come", i)
 		}
+		n.events.want(t, "message", idOf(other))
+		end <- struct{}{}
 		n.events.want(t, "gone", idOf(other))
+	}
+}
+
+// TestEarlyMessagesComeBack: what was written behind a handshake that is refused was not read, and so
+// comes back, in its order, however many messages there were.
+func TestEarlyMessagesComeBack(t *testing.T) {
+	n := newNode(t, Config{})
+	refuse := make(chan struct{})
+	other := lonely(t, n, func(s network.Stream) {
+		_, _ = mediation.ReadFrom(s)
+		<-refuse
+		_ = mediation.WriteTo(s, &mediation.Error{Code: mediation.CodeOverloaded, Message: "no"})
+		_ = s.Close()
+	})
+	for i := range 3 {
+		n.relay.Send(idOf(other), getPeers(i))
+	}
+	eventually(t, "all to be written", func() bool { return earlyTo(n, idOf(other)) == 3 })
+	close(refuse)
+	for i := range 3 {
+		if got := number(t, n.events.want(t, "undelivered", idOf(other))); got != i {
+			t.Errorf("message %d came back in the place of %d", got, i)
+		}
+	}
+}
+
+// TestMoreThanMayBeEarly: what is above that waits for the handshake's answer, and follows it in order.
+func TestMoreThanMayBeEarly(t *testing.T) {
+	n := newNode(t, Config{})
+	received, answer := make(chan int, 3*maxEarly), make(chan struct{})
+	other := lonely(t, n, func(s network.Stream) {
+		if _, err := mediation.ReadFrom(s); err != nil {
+			return
+		}
+		<-answer
+		_ = mediation.WriteTo(s, mediation.Established{})
+		for {
+			message, err := mediation.ReadFrom(s)
+			if err != nil {
+				return
+			}
+			received <- number(t, message)
+		}
+	})
+	for i := range 2 * maxEarly {
+		n.relay.Send(idOf(other), getPeers(i))
+	}
+	eventually(t, "as many as may be early", func() bool { return earlyTo(n, idOf(other)) == maxEarly })
+	close(answer)
+	for i := range 2 * maxEarly {
+		select {
+		case got := <-received:
+			if got != i {
+				t.Fatalf("message %d came in the place of %d", got, i)
+			}
+		case <-testContext(t).Done():
+			t.Fatalf("message %d did not come", i)
+		}
 	}
 }
 
@@ -770,18 +835,21 @@ func TestQueueOverflow(t *testing.T) {
 			received <- int(binary.BigEndian.Uint32(full[:]))
 		}
 	})
-	n.relay.Send(idOf(other), getPeers(0))
-	<-greeted // 0 is out of the queue
-	for i := 1; i < 10; i++ {
+	for i := range 3 {
+		n.relay.Send(idOf(other), getPeers(i))
+		eventually(t, "it to be written", func() bool { return earlyTo(n, idOf(other)) == i+1 })
+	}
+	<-greeted // so there is a stream, but no answer yet
+	for i := 3; i < 10; i++ {
 		n.relay.Send(idOf(other), getPeers(i))
 	}
-	for i := 4; i < 10; i++ {
+	for i := 3; i < 10; i++ {
 		if got := number(t, n.events.want(t, "undelivered", idOf(other))); got != i {
 			t.Errorf("message %d came back in the place of %d", got, i)
 		}
 	}
 	close(proceed)
-	for i := range 4 {
+	for i := range 3 {
 		select {
 		case got := <-received:
 			if got != i {
@@ -944,4 +1012,14 @@ func TestMediatorThatSaysTooMuch(t *testing.T) {
 	if len(codes) < refused+1 {
 		t.Errorf("%d refusals were counted of %d", len(codes), refused+1)
 	}
+}
+
+// earlyTo is how many messages to a mediator wait for its handshake's answer.
+func earlyTo(n *node, mediator ident.MediatorID) int {
+	n.relay.mu.Lock()
+	defer n.relay.mu.Unlock()
+	if l := n.relay.links[mediator]; l != nil && l.out != nil {
+		return len(l.out.early)
+	}
+	return 0
 }

@@ -75,6 +75,8 @@ func TestMediatorThatFallsSilent(t *testing.T) {
 		introduce(a.host, b.host)
 		a.relay.Send(b.id, getPeers(1))
 		b.events.want(t, "message", a.id)
+		b.relay.Send(a.id, getPeers(1))
+		a.events.want(t, "message", b.id) // so the handshake was answered
 		machines[1].Kill()
 		began := time.Now()
 		if got := <-a.events; got.kind != "gone" || got.id != b.id {

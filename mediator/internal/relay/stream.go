@@ -42,7 +42,12 @@ type stream struct {
 	writing sync.Mutex // held while a message is written
 	broken  bool       // a message was written in part; guarded by writing
 
-	ending bool // nothing is sent on it any more; guarded by Relay.mu
+	greeted chan struct{} // closed when the opener's handshake was answered, or not in time; nil: this side did not open it
+
+	// What follows is guarded by Relay.mu.
+	ending      bool                // nothing is sent on it any more
+	established bool                // of one that this side opened: the handshake was answered
+	early       []mediation.Message // what was written before that; bounded by maxEarly
 }
 
 func (r *Relay) newStream(l *link, raw network.Stream) *stream {
@@ -168,34 +173,55 @@ func (r *Relay) open(l *link) error {
 		return fmt.Errorf("%w: too many streams", errUnreachable)
 	}
 	s := r.newStream(l, raw)
-	if err := s.greet(); err != nil {
+	if err := s.write(mediation.Replication{MediatorID: r.self}); err != nil {
 		r.exit(raw)
 		_ = raw.Reset()
-		r.log.Debug("a mediator refused the handshake", "mediator", l.mediator.Short(), "error", err)
-		return fmt.Errorf("%w: %w", errUnreachable, err)
+		return fmt.Errorf("%w: greeting: %w", errUnreachable, err)
 	}
-	r.add(s)
+	s.greeted = make(chan struct{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if l.out == nil {
+		l.out = s
+	}
 	l.users++
 	r.wg.Go(func() { // send, which calls, is counted too: Close cannot have returned
 		defer r.done(s)
+		if err := s.greet(); err != nil {
+			r.refusedBy(s, err)
+			return
+		}
+		r.add(s)
 		s.serve()
+		r.remove(s)
 	})
 	return nil
 }
 
-// greet is the opener's handshake.
+// refusedBy ends a stream whose handshake was not answered as it should be: what was written behind it
+// was not read.
+func (r *Relay) refusedBy(s *stream, err error) {
+	r.abandon(s)
+	_ = s.raw.Reset()
+	r.log.Debug("a mediator refused the handshake", "mediator", s.link.mediator.Short(), "error", err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.giveBack(s.link, s.early...)
+	s.early = nil
+}
+
+// greet waits for the answer to the opener's handshake. What is to be said is said meanwhile.
 func (s *stream) greet() error {
-	if err := s.write(mediation.Replication{MediatorID: s.relay.self}); err != nil {
-		return fmt.Errorf("greeting: %w", err)
-	}
+	defer close(s.greeted)
 	answer, err := s.readNow(s.relay.config.HandshakeTimeout)
 	if err != nil {
 		return fmt.Errorf("waiting for established: %w", err)
 	}
 	switch answer := answer.(type) {
 	case mediation.Established:
+		s.relay.mu.Lock()
+		defer s.relay.mu.Unlock()
+		s.early, s.established = nil, true
 		return nil
 	case *mediation.Error:
 		return answer
@@ -332,7 +358,6 @@ func (r *Relay) remove(s *stream) {
 
 // done ends a stream that this side opened.
 func (r *Relay) done(s *stream) {
-	r.remove(s)
 	r.exit(s.raw)
 	r.mu.Lock()
 	defer r.mu.Unlock()

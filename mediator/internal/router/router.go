@@ -12,7 +12,7 @@
 //
 // A file a concern: router.go the peers and their signals; routes.go how the
 // peers of other mediators are reached; announce.go what stands in the DHT;
-// search.go who waits for whom.
+// search.go who waits for whom; offers.go what travels with a search.
 //
 // Nothing in here blocks: every method decides under one lock and returns. What
 // takes time, the DHT, runs in goroutines of its own, bounded by
@@ -65,6 +65,10 @@ const (
 	// is refused: at 32 places and 100 ms each they are a minute's work.
 	DefaultMaxPending = 16384
 
+	// DefaultMaxOfferBytes bounds the offers that wait for a seeder to be found: those of
+	// some ten thousand peers at a time, none for longer than a round of searching.
+	DefaultMaxOfferBytes = 16 << 20
+
 	// DefaultMaxContents is how many contents there may be that anybody seeds or waits
 	// for here. Each takes about a kilobyte, and a renewal in the DHT every 20 minutes where it is seeded.
 	DefaultMaxContents = 100_000
@@ -86,6 +90,7 @@ type Config struct {
 
 	MaxContents      int // that anybody seeds or waits for
 	MaxPending       int // DHT operations that wait
+	MaxOfferBytes    int // of all offers that wait; what is above is not kept, and its sender signals it itself
 	MaxAnnounces     int // contents per peer
 	MaxLookups       int // contents per peer
 	MaxNamed         int // peers per get_peers
@@ -108,6 +113,7 @@ type Router struct {
 	searches  map[content.FullHash]*search   // bounded by what the peers may wait for
 	queue     *list.List                     // of operation: those that wait for a place, at most one per announce and search
 	running   int                            // DHT operations that run
+	held      int                            // bytes of the offers of all searches; bounded by MaxOfferBytes
 	closed    bool
 }
 
@@ -122,6 +128,7 @@ type operation struct {
 func (c Config) WithDefaults() Config {
 	limits.Fill(&c.MaxContents, DefaultMaxContents)
 	limits.Fill(&c.MaxPending, DefaultMaxPending)
+	limits.Fill(&c.MaxOfferBytes, DefaultMaxOfferBytes)
 	limits.Fill(&c.MaxAnnounces, DefaultMaxAnnounces)
 	limits.Fill(&c.MaxLookups, DefaultMaxLookups)
 	limits.Fill(&c.MaxNamed, DefaultMaxNamed)
@@ -317,7 +324,7 @@ func (p *Peer) receive(message mediation.Message) *mediation.Error {
 	}
 	switch m := message.(type) {
 	case mediation.GetPeers:
-		return r.getPeers(p, m.FullHash)
+		return r.getPeers(p, m)
 	case mediation.Signal:
 		return r.signal(p, m)
 	case mediation.Announce:
@@ -361,6 +368,9 @@ func (p *Peer) Detach() {
 		}
 		r.tellOfLeaver(p.id, hash)
 	}
+	for _, hash := range r.registry.Waiting(p.id) {
+		r.letGo(r.searches[hash], p.id)
+	}
 	unseeded, unwaited := r.registry.Disconnect(p.id)
 	for _, hash := range unseeded {
 		r.withdraw(hash)
@@ -382,6 +392,7 @@ func (r *Router) finish(id ident.PeerID, hash content.FullHash) {
 	if last {
 		r.withdraw(hash)
 	}
+	r.letGo(r.searches[hash], id)
 	if r.registry.Unwait(id, hash) {
 		r.endSearch(hash)
 	}
@@ -429,7 +440,7 @@ func (r *Router) HandleMediator(from ident.MediatorID, message mediation.Message
 	defer r.mu.Unlock()
 	switch m := message.(type) {
 	case mediation.GetPeers:
-		r.subscribe(from, m.FullHash)
+		r.subscribe(from, m)
 	case mediation.Finish:
 		r.registry.Unsubscribe(from, m.FullHash)
 	case mediation.Peers:

@@ -62,6 +62,7 @@ type search struct {
 	timer  *time.Timer                 // ends the round, or the pause
 	pause  time.Duration               // the next one
 	silent map[ident.PeerID]struct{}   // who asked and is to be told when the round ends with nobody
+	offers map[ident.PeerID]*offer     // of those who wait, that nobody was handed yet; nil while there are none
 }
 
 // other is a mediator, as far as one search goes. It may tell us of later
@@ -92,7 +93,8 @@ func (s *search) stop() {
 }
 
 // getPeers is the peer's message. mu is held.
-func (r *Router) getPeers(p *Peer, hash content.FullHash) *mediation.Error {
+func (r *Router) getPeers(p *Peer, m mediation.GetPeers) *mediation.Error {
+	hash := m.FullHash
 	if err := r.admit(hash); err != nil {
 		return err
 	}
@@ -103,17 +105,19 @@ func (r *Router) getPeers(p *Peer, hash content.FullHash) *mediation.Error {
 		return (&mediation.Error{Code: mediation.CodeOverloaded, Message: "too many lookups wait already; ask again later"}).About(hash)
 	}
 	r.registry.Wait(p.id, hash)
-	r.name(p.id, hash, r.registry.Tell(p.id, hash, fairly(r.registry.Seeders(hash), r.MaxNamed), r.MaxNamed))
-
 	s := r.searches[hash]
 	if s == nil {
 		s = &search{hash: hash, others: make(map[ident.MediatorID]*other), silent: make(map[ident.PeerID]struct{})}
 		r.searches[hash] = s
 	}
+	r.hold(s, p.id, m.Offer)
+	r.nameOwn(p.id, hash, fairly(r.registry.Seeders(hash), r.MaxNamed))
+
 	now := time.Now()
-	if now.Sub(s.looked) < lookupCache {
+	if s.open || now.Sub(s.looked) < lookupCache {
 		all := r.nameRemembered(p.id, s, now)
 		if all && !s.open && r.registry.Told(p.id, hash) > 0 {
+			r.letGo(s, p.id)
 			return nil // the search goes on when it would have anyway
 		}
 	}
@@ -148,18 +152,25 @@ func (r *Router) nameRemembered(id ident.PeerID, s *search, now time.Time) (all 
 			all = false
 			continue
 		}
-		r.nameOthers(mediator, id, s.hash, o.peers)
+		r.nameOthers(mediator, id, s.hash, o.peers, ident.PeerID{})
 	}
 	return all
 }
 
-// nameOthers tells a peer who waits of another mediator's peers. mu is held.
-func (r *Router) nameOthers(from ident.MediatorID, id ident.PeerID, hash content.FullHash, peers []ident.PeerID) {
+// nameOwn tells a peer who waits of peers of this mediator. mu is held.
+func (r *Router) nameOwn(id ident.PeerID, hash content.FullHash, peers []ident.PeerID) {
+	news := r.registry.Tell(id, hash, peers, r.MaxNamed)
+	r.name(id, hash, news, r.handOut(id, hash, news))
+}
+
+// nameOthers tells a peer who waits of another mediator's peers. offered is the one of them that was
+// handed an offer by that mediator, or zero. mu is held.
+func (r *Router) nameOthers(from ident.MediatorID, id ident.PeerID, hash content.FullHash, peers []ident.PeerID, offered ident.PeerID) {
 	news := r.registry.TellFrom(from, id, hash, peers, r.MaxNamed, max(1, r.MaxNamed/4))
 	for _, peer := range news {
 		r.routes.learn(peer, from)
 	}
-	r.name(id, hash, news)
+	r.name(id, hash, news, r.sendOn(from, id, hash, news, offered))
 }
 
 // remember keeps what another mediator named, for those who ask later; unless it will not
@@ -194,11 +205,20 @@ func fairly(peers []ident.PeerID, limit int) []ident.PeerID {
 	return peers
 }
 
-// name tells a peer who waits of others. mu is held.
-func (r *Router) name(id ident.PeerID, hash content.FullHash, news []ident.PeerID) {
+// name tells a peer who waits of others, one of whom has its offer; zero: none. mu is held.
+func (r *Router) name(id ident.PeerID, hash content.FullHash, news []ident.PeerID, offered ident.PeerID) {
 	for chunk := range slices.Chunk(news, mediation.MaxPeers) {
-		r.send(id, mediation.Peers{FullHash: hash, Peers: chunk})
+		r.send(id, peersOf(hash, chunk, offered))
 	}
+}
+
+// peersOf names peers of a content, and the one of them that has the offer, where it is one.
+func peersOf(hash content.FullHash, peers []ident.PeerID, offered ident.PeerID) mediation.Peers {
+	message := mediation.Peers{FullHash: hash, Peers: peers}
+	if !offered.IsZero() && slices.Contains(peers, offered) {
+		message.Offered = offered
+	}
+	return message
 }
 
 // tellOfLeaver tells other mediators that a peer seeds the content no more. mu is held.
@@ -212,7 +232,7 @@ func (r *Router) tellOfLeaver(peer ident.PeerID, hash content.FullHash) {
 func (r *Router) tellOfSeeder(seeder ident.PeerID, hash content.FullHash) {
 	peers := []ident.PeerID{seeder}
 	for _, id := range r.registry.Waiters(hash) {
-		r.name(id, hash, r.registry.Tell(id, hash, peers, r.MaxNamed))
+		r.nameOwn(id, hash, peers)
 	}
 	for _, mediator := range r.registry.Subscribers(hash) {
 		r.Relay.Send(mediator, mediation.Peers{FullHash: hash, Peers: peers})
@@ -288,10 +308,12 @@ func (r *Router) lookUp(ctx context.Context, cancel context.CancelFunc, s *searc
 	}
 }
 
-// ask asks another mediator. mu is held.
+// ask asks another mediator; an offer that waits travels with it. mu is held.
 func (r *Router) ask(s *search, mediator ident.MediatorID, now time.Time) {
 	s.others[mediator] = &other{asked: now, state: otherAsked}
-	r.Relay.Send(mediator, mediation.GetPeers{FullHash: s.hash})
+	message := mediation.GetPeers{FullHash: s.hash}
+	message.SenderID, message.Offer = s.travels(mediator)
+	r.Relay.Send(mediator, message)
 }
 
 // roundDone ends the round if nothing is waited for any more. mu is held.
@@ -328,6 +350,7 @@ func (r *Router) endRound(s *search) {
 		}
 	}
 	clear(s.silent)
+	r.letGoAll(s)
 	longest := foundPause
 	for _, id := range r.registry.Waiters(s.hash) {
 		if r.registry.Told(id, s.hash) == 0 {
@@ -348,6 +371,7 @@ func (r *Router) endSearch(hash content.FullHash) {
 	delete(r.searches, hash)
 	s.stop()
 	r.drop(s.place)
+	r.letGoAll(s)
 	s.open, s.place = false, nil
 	for mediator := range s.others { // whoever was asked, whether or not it has answered yet, tells until it hears this
 		r.Relay.Send(mediator, mediation.Finish{FullHash: hash})
@@ -374,7 +398,7 @@ func (r *Router) found(from ident.MediatorID, m mediation.Peers) {
 	})
 	s.others[from].remember(peers)
 	for _, id := range r.registry.Waiters(m.FullHash) {
-		r.nameOthers(from, id, m.FullHash, peers)
+		r.nameOthers(from, id, m.FullHash, peers, m.Offered)
 	}
 	for _, peer := range peers {
 		if len(r.routes.get(peer)) > 0 { // somebody was told of it, and by another mediator perhaps
@@ -401,7 +425,8 @@ func (r *Router) unanswered(from ident.MediatorID, hash content.FullHash) {
 }
 
 // subscribe answers another mediator's get_peers, and remembers that it waits. mu is held.
-func (r *Router) subscribe(from ident.MediatorID, hash content.FullHash) {
+func (r *Router) subscribe(from ident.MediatorID, m mediation.GetPeers) {
+	hash := m.FullHash
 	switch refusal := r.admit(hash); {
 	case refusal != nil && refusal.Code == mediation.CodeContentRefused:
 		r.Relay.Send(from, mediation.Peers{FullHash: hash}) // nobody: a mediator is told no more than that
@@ -417,7 +442,9 @@ func (r *Router) subscribe(from ident.MediatorID, hash content.FullHash) {
 		return
 	}
 	seeders = fairly(seeders, r.MaxNamed)
-	for chunk := range slices.Chunk(seeders[:min(len(seeders), r.MaxNamed)], mediation.MaxPeers) {
-		r.Relay.Send(from, mediation.Peers{FullHash: hash, Peers: slices.Clone(chunk)})
+	seeders = seeders[:min(len(seeders), r.MaxNamed)]
+	offered := r.handOutFor(from, m, seeders)
+	for chunk := range slices.Chunk(seeders, mediation.MaxPeers) {
+		r.Relay.Send(from, peersOf(hash, slices.Clone(chunk), offered))
 	}
 }

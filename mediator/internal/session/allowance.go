@@ -32,13 +32,18 @@ func (a *allowance) allows(message mediation.Message) bool {
 		if a.lookups == nil {
 			a.lookups = limits.Limiter(a.config.Lookups, 0)
 		}
-		return a.lookups.AllowN(now, 1)
+		return a.lookups.AllowN(now, 1) && (m.Offer.Len() == 0 || a.signal(now, m.Offer))
 	case mediation.Signal:
-		if a.signals == nil {
-			a.signals = limits.Limiter(a.config.Signals, 0)
-			a.signalData = limits.Limiter(a.config.SignalBytes, mediation.MaxSignalData)
-		}
-		return a.signals.AllowN(now, 1) && a.signalData.AllowN(now, m.SignalData.Len())
+		return a.signal(now, m.SignalData)
 	}
 	return true
+}
+
+// signal counts a signal; an offer that comes with a get_peers is one, too.
+func (a *allowance) signal(now time.Time, data mediation.SignalData) bool {
+	if a.signals == nil {
+		a.signals = limits.Limiter(a.config.Signals, 0)
+		a.signalData = limits.Limiter(a.config.SignalBytes, mediation.MaxSignalData)
+	}
+	return a.signals.AllowN(now, 1) && a.signalData.AllowN(now, data.Len())
 }

@@ -121,7 +121,7 @@ type lookup struct {
 
 	named    map[ident.PeerID]bool
 	toSignal []ident.PeerID // named, not signalled yet
-	wake     chan struct{}  // has room for one; says that toSignal has some, or that the lookup has ended
+	wake     chan struct{}  // has room for one; says that something has changed
 	found    time.Duration  // until a living seeder was named; zero: not yet
 	reached  time.Duration  // until one has answered; zero: not yet
 	dead     int            // peers named whose mediator is dead
@@ -129,12 +129,12 @@ type lookup struct {
 }
 
 // look starts a lookup of a seeder's content at a mediator, and waits until a
-// seeder has answered or the patience ends.
+// seeder has answered and the search in the DHT has ended, or the patience has.
 func (w *world) look(at *mediator, of *seeder) {
 	hash := of.hash
 	l := &lookup{
 		world: w, key: lookupKey{at.id, hash}, id: newPeerID(), began: time.Now(),
-		named: make(map[ident.PeerID]bool), wake: make(chan struct{}, 1),
+		named: make(map[ident.PeerID]bool), wake: make(chan struct{}, 1), trace: trace{hops: -1},
 	}
 	w.mu.Lock()
 	if w.lookups[l.key] != nil || !at.alive { // the same again would only be told what the first one found
@@ -146,7 +146,7 @@ func (w *world) look(at *mediator, of *seeder) {
 	w.mu.Unlock()
 	l.peer = at.router.Attach(&leecherConn{l}, "")
 	l.peer.Receive(mediation.Handshake{PeerID: l.id})
-	l.peer.Receive(mediation.GetPeers{FullHash: hash})
+	l.peer.Receive(mediation.GetPeers{FullHash: hash, Offer: offer}) // as peers do: the offer is handed to a seeder
 	patience := time.NewTimer(w.Patience)
 	defer patience.Stop()
 	for waiting := true; waiting; {
@@ -155,7 +155,7 @@ func (w *world) look(at *mediator, of *seeder) {
 			w.mu.Lock()
 			signals := l.toSignal
 			l.toSignal = nil
-			waiting = l.reached == 0
+			waiting = l.reached == 0 || l.trace.lasted == 0
 			w.mu.Unlock()
 			for _, id := range signals {
 				l.peer.Receive(mediation.Signal{FullHash: hash, PeerID: id, SignalData: offer})
@@ -193,7 +193,9 @@ func (c *leecherConn) Send(message mediation.Message) {
 			continue
 		}
 		c.named[id] = true
-		c.toSignal = append(c.toSignal, id)
+		if id != peers.Offered {
+			c.toSignal = append(c.toSignal, id)
+		}
 		if s := w.seeders[id]; s != nil && s.at.alive {
 			if c.found == 0 {
 				c.found = max(time.Since(c.began), 1)

@@ -89,7 +89,7 @@ func inDHT(l Lookup) time.Duration   { return l.InDHT }
 // hops returns those of the lookups that found the record, sorted.
 func (r *Result) hops() (hops []int) {
 	for _, l := range r.Lookups {
-		if l.Hops >= 0 && l.Searched > 0 {
+		if l.Hops >= 0 {
 			hops = append(hops, l.Hops)
 		}
 	}

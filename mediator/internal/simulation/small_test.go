@@ -24,12 +24,12 @@ func TestSmall(t *testing.T) {
 			t.Errorf("%d mediators: %d of %d lookups succeeded: %+v", mediators, ok, len(r.Lookups), r.Lookups)
 		}
 		for _, l := range r.Lookups {
-			// The record of a living mediator, its answer, and the signal there and back: a round trip each at the least.
-			if l.Found < l.InDHT || l.Reached <= l.Found || l.Hops > 2 || l.Queries < 1 {
+			// The record of a living mediator, and its answer, with which that of the seeder may come.
+			if l.Found <= l.InDHT || l.Reached < l.Found || l.Hops < 0 || l.Hops > 2 || l.Queries < 1 {
 				t.Errorf("%d mediators: an implausible lookup: %+v", mediators, l)
 			}
 		}
-		if median := quantile(r.times(found), .5); median < 10*time.Millisecond || median > time.Second {
+		if median := quantile(r.times(found), .5); median < 5*time.Millisecond || median > time.Second {
 			t.Errorf("%d mediators: half of the seeders are named within %v", mediators, median)
 		}
 		if want := float64(config.Contents*min(20, mediators-1)) / float64(mediators); mean(r.Records) < .8*want || mean(r.Records) > 1.5*want {

@@ -44,7 +44,7 @@ func (t traced) Find(ctx context.Context, hash content.FullHash, yield func(iden
 	l := w.lookups[lookupKey{t.id, hash}]
 	first := l != nil && !l.trace.begun
 	if first {
-		l.trace.begun, l.trace.hops = true, -1
+		l.trace.begun = true
 	}
 	w.mu.Unlock()
 	if !first {
@@ -67,14 +67,15 @@ func (t traced) Find(ctx context.Context, hash content.FullHash, yield func(iden
 	reading.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l.trace.lasted = time.Since(f.began)
+	l.trace.lasted = max(time.Since(f.began), 1)
+	l.rouse()
 	return err
 }
 
 // follower tells from the events of a query at which level each node is: those that
 // the routing table names are at the first, those that a node of one level names first
-// at the next. A record comes from the node whose response comes with it, in the same moment:
-// on simulated time there are no two by chance.
+// at the next. A record comes from the node whose response comes with it, in the same moment,
+// whichever of the two is heard of first: on simulated time there are no two by chance.
 type follower struct {
 	world *world
 	began time.Time
@@ -83,6 +84,8 @@ type follower struct {
 	trace  *trace
 	levels map[peer.ID]int
 	at     time.Time // when the record was found; zero: not yet, or its level is known
+	last   int       // the level of the last response
+	lastAt time.Time // when it came
 }
 
 func (f *follower) yielded(id ident.MediatorID, hash content.FullHash) {
@@ -106,7 +109,9 @@ func (f *follower) yielded(id ident.MediatorID, hash content.FullHash) {
 		f.trace.hops = 0 // the record is here
 		return
 	}
-	f.at = time.Now()
+	if f.at = time.Now(); f.lastAt.Equal(f.at) {
+		f.trace.hops, f.at = f.last, time.Time{}
+	}
 }
 
 func (f *follower) follow(event *routing.QueryEvent) {
@@ -122,6 +127,7 @@ func (f *follower) follow(event *routing.QueryEvent) {
 		f.trace.failed++
 	case routing.PeerResponse:
 		level := f.level(event.ID)
+		f.last, f.lastAt = level, time.Now()
 		if f.at.Equal(time.Now()) {
 			f.trace.hops, f.at = level, time.Time{}
 		}

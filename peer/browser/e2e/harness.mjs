@@ -214,13 +214,13 @@ function programAt(t, name, place) {
   return program;
 }
 
-/** A browser; files that it saves are found in its `downloads`. The preferences are for Firefox. */
-export async function startBrowser(t, name, { preferences = {}, place = here } = {}) {
+/** A browser; files that it saves are found in its `downloads`. The preferences are for Firefox, the flags for Chromium. */
+export async function startBrowser(t, name, { preferences = {}, flags = [], place = here } = {}) {
   const downloads = folder(t);
   const executablePath = programAt(t, name, place);
   const browser = await (name === "chromium"
     ? puppeteer.launch({
-        executablePath, headless: true, pipe: place !== here, protocolTimeout: patience, args: chromiumArguments,
+        executablePath, headless: true, pipe: place !== here, protocolTimeout: patience, args: [...chromiumArguments, ...flags],
         downloadBehavior: { policy: "allow", downloadPath: downloads },
       })
     : puppeteer.launch({
