@@ -3,6 +3,7 @@ package simulation
 import (
 	"flag"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,12 +54,13 @@ func TestSimulate(t *testing.T) {
 			t.Fatal(err)
 		}
 		config := Default(n)
-		config.Seed, config.Lookups, config.Leaving, config.Discovery.Refresh = *seed, *lookups, *leaving, *refresh
+		config.Seed, config.Lookups, config.Leaving, config.Discovery.RefreshAll = *seed, *lookups, *leaving, *refresh
 		for _, d := range []*time.Duration{&config.Measured, &config.Announcing, &config.Settle} {
 			*d = time.Duration(*hours * float64(*d))
 		}
 		result := run(t, config)
 		results = append(results, result)
+		slices.SortFunc(results, func(a, b *Result) int { return a.Config.Mediators - b.Config.Mediators })
 		for _, l := range result.Lookups {
 			if l.Reached == 0 {
 				t.Logf("a lookup failed: %+v", l)
