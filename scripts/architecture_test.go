@@ -50,6 +50,7 @@ var rooms = []room{
 	{"mediator/internal/node", []string{"common/...", "mediator/internal/...", "preview"}, "node alone wires the rooms together"},
 	{"mediator/internal/flights", nil, "it counts flights between whole mediators and whole peers, in tests alone: nothing of it goes into a program"},
 	{"mediator/internal/memnet", nil, "a network in memory knows nothing of what runs on it: it is handed to rooms in place of sockets, and by tests alone"},
+	{"mediator/internal/simulation", []string{"common/...", "mediator/internal/..."}, "the simulation wires rooms together as node does, to a network in memory; nothing but its tests runs it"},
 	{"mediator/internal/limits", nil, "how limits are said: numbers, and no state"},
 	{"mediator/internal/lists", []string{"common/..."}, "which contents are permitted: two files, and nothing of what is done with it"},
 	{"mediator/internal/metrics", []string{"common/..."}, "the rooms do not know that they are counted: they are given functions"},
@@ -109,7 +110,7 @@ var bans = []ban{
 		why: "one room, so that another DHT is a change of one room",
 	},
 	{
-		from: []string{"..."}, to: []string{"github.com/libp2p/..."}, except: []string{"mediator/internal/discovery", "mediator/internal/relay", "mediator/internal/neighbours", "mediator/internal/memnet", "mediator/internal/flights"},
+		from: []string{"..."}, to: []string{"github.com/libp2p/..."}, except: []string{"mediator/internal/discovery", "mediator/internal/relay", "mediator/internal/neighbours", "mediator/internal/memnet", "mediator/internal/flights", "mediator/internal/simulation"},
 		why: "libp2p has three uses, the DHT and two streams between mediators: nothing else is written in its types",
 	},
 	{
@@ -117,12 +118,16 @@ var bans = []ban{
 		why: "networks in memory are for tests and simulations: what a mediator is made of has sockets",
 	},
 	{
+		from: []string{"..."}, to: []string{"mediator/internal/simulation/..."}, tests: true,
+		why: "the simulation is an experiment: nothing is built on it",
+	},
+	{
 		from: []string{"..."}, to: []string{"github.com/prometheus/..."}, except: []string{"mediator/internal/metrics"},
 		why: "one room counts, so that another way of counting is a change of one room",
 	},
 	{
-		from: []string{"..."}, to: []string{"gonum.org/..."}, except: []string{"peer/latency/draw"},
-		why: "one room draws, so that other pictures are a change of one room",
+		from: []string{"..."}, to: []string{"gonum.org/..."}, except: []string{"peer/latency/draw", "mediator/internal/simulation"},
+		why: "one room of each half draws, so that other pictures are a change of one room",
 	},
 	{
 		from: []string{"..."}, to: []string{"github.com/pion/..."}, except: []string{"peer/rtc", "mediator/internal/ice", "mediator/internal/flights"},
@@ -280,6 +285,8 @@ func TestRulesCanFail(t *testing.T) {
 		{from: "mediator/internal/flights", to: "peer/client"},
 		{from: "mediator/internal/memnet", to: "mediator/internal/discovery"},
 		{from: "mediator/internal/node", to: "mediator/internal/memnet"},
+		{from: "mediator/internal/node", to: "mediator/internal/simulation"},
+		{from: "mediator/internal/simulation", to: "preview"},
 		{from: "mediator/internal/limits", to: "common/content"},
 		{from: "mediator/internal/lists", to: "mediator/internal/router"},
 		{from: "mediator/internal/metrics", to: "mediator/internal/node"},

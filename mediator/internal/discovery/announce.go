@@ -19,6 +19,11 @@ const (
 	// queries, each with a dial to a node that does not answer.
 	lookupTimeout = 20 * time.Second
 
+	// hastyTimeout bounds the search when somebody waits for an announce: three rounds
+	// of queries at the other end of the world. If it takes longer than that some node does not
+	// answer; the others are known, and the record is stored at those. A renewal looks again.
+	hastyTimeout = 1500 * time.Millisecond
+
 	// putTimeout bounds storing a record at one holder, which was just queried
 	// and so is connected: two round trips.
 	putTimeout = 5 * time.Second
@@ -63,8 +68,8 @@ type entry struct {
 }
 
 // Announce stores the record that this mediator has seeders of the content at
-// the nodes closest to the hash. It returns nil once one of them confirmed it,
-// or where this node is alone, and at once where that was done before. The
+// the nodes closest to the hash. It returns nil once half of them confirmed it, or all answered or did not in time and
+// one confirmed it, or where this node is alone, and at once where that was done before. The
 // record is kept fresh until [Discovery.Finish]. After an error it is tried
 // again in the background, and calling again tries at once.
 func (d *Discovery) Announce(ctx context.Context, hash content.FullHash) error {
@@ -89,18 +94,36 @@ func (d *Discovery) Announce(ctx context.Context, hash content.FullHash) error {
 	}
 	e.users++
 	d.mu.Unlock()
-	defer d.release(e)
 	if err := e.take(ctx); err != nil {
+		d.release(e)
 		return fmt.Errorf("announcing %s: %w", hash, err)
 	}
-	defer e.leave()
-	d.mu.Lock()
-	stored := e.stored
-	d.mu.Unlock()
-	if stored {
+	found, ended := make(chan struct{}), make(chan error, 1)
+	work, stop := context.WithCancel(d.ctx) // and not of ctx: what is under way when enough nodes have the record goes on
+	d.wg.Go(func() {
+		defer stop()
+		defer d.release(e)
+		defer e.leave()
+		d.mu.Lock()
+		stored := e.stored
+		d.mu.Unlock()
+		if stored {
+			ended <- nil
+			return
+		}
+		ended <- d.provide(work, e, found)
+	})
+	select {
+	case <-found:
 		return nil
+	case err = <-ended:
+	case <-ctx.Done():
+		stop()
+		if err = <-ended; err != nil {
+			err = ctx.Err()
+		}
 	}
-	if err := d.provide(ctx, e); err != nil {
+	if err != nil {
 		return fmt.Errorf("announcing %s: %w", hash, err)
 	}
 	return nil
@@ -168,8 +191,9 @@ func (d *Discovery) release(e *entry) {
 	}
 }
 
-// provide stores the record here and at the closest nodes. The caller has the turn.
-func (d *Discovery) provide(ctx context.Context, e *entry) error {
+// provide stores the record here and at the closest nodes. found, which may be nil, is closed as
+// soon as half of them have it. The caller has the turn.
+func (d *Discovery) provide(ctx context.Context, e *entry, found chan<- struct{}) error {
 	lookup, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d.mu.Lock()
@@ -182,7 +206,11 @@ func (d *Discovery) provide(ctx context.Context, e *entry) error {
 	err := d.records.put(e.hash, d.self, time.Now())
 	var closest []peer.ID
 	if err == nil {
-		closest, err = d.closest(lookup, string(multihashOf(e.hash)))
+		timeout := lookupTimeout
+		if found != nil {
+			timeout = hastyTimeout
+		}
+		closest, err = d.closest(lookup, string(multihashOf(e.hash)), timeout)
 	}
 	d.mu.Lock()
 	e.cancel = nil
@@ -190,7 +218,7 @@ func (d *Discovery) provide(ctx context.Context, e *entry) error {
 		err = errFinished
 	}
 	d.mu.Unlock()
-	if err == nil && len(closest) > 0 && d.putAll(ctx, e, closest) == 0 {
+	if err == nil && len(closest) > 0 && d.putAll(ctx, e, closest, found) == 0 {
 		err = cmp.Or(ctx.Err(), errNotStored)
 	}
 	d.mu.Lock()
@@ -226,8 +254,9 @@ func (d *Discovery) postpone(e *entry) {
 	e.next = time.Now().Add(jitter(pause))
 }
 
-// putAll stores the record at all nodes and returns how many confirmed it.
-func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID) int {
+// putAll stores the record at all nodes and returns how many confirmed it. Where
+// half of them have, and it is still wanted, it can be found, and found is closed.
+func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID, found chan<- struct{}) int {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	confirmed := 0 // guarded by d.mu
@@ -242,6 +271,10 @@ func (d *Discovery) putAll(ctx context.Context, e *entry, nodes []peer.ID) int {
 			}
 			if err == nil {
 				confirmed++
+				if found != nil && e.wanted && confirmed == (len(nodes)+1)/2 {
+					e.stored = true
+					close(found)
+				}
 			} else {
 				d.log.Debug("record not stored", "hash", e.hash.Short(), "node", node, "error", err)
 			}
@@ -281,8 +314,9 @@ func (d *Discovery) put(ctx context.Context, node peer.ID, hash content.FullHash
 	return false, errNotTaken // both answers came behind the record
 }
 
-// closest returns the nodes closest to a key; none where this node is alone.
-func (d *Discovery) closest(ctx context.Context, key string) ([]peer.ID, error) {
+// closest returns the nodes closest to a key; none where this node is alone. After timeout it
+// returns those that are known by then.
+func (d *Discovery) closest(ctx context.Context, key string, timeout time.Duration) ([]peer.ID, error) {
 	select {
 	case d.lookups <- struct{}{}:
 		defer func() { <-d.lookups }()
@@ -292,7 +326,7 @@ func (d *Discovery) closest(ctx context.Context, key string) ([]peer.ID, error) 
 	if d.dht.RoutingTable().Size() == 0 {
 		return nil, nil
 	}
-	limited, cancel := context.WithTimeout(ctx, lookupTimeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	nodes, err := d.dht.GetClosestPeers(limited, key)
 	switch {
@@ -335,7 +369,7 @@ func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 		})
 	}
 	if look {
-		closest, err := d.closest(ctx, string(multihashOf(e.hash)))
+		closest, err := d.closest(ctx, string(multihashOf(e.hash)), lookupTimeout)
 		if err != nil {
 			d.log.Debug("withdrawing from the known holders only", "hash", e.hash.Short(), "error", err)
 		}
@@ -409,7 +443,7 @@ func (d *Discovery) tendOne(ctx context.Context, e *entry) {
 	}
 	defer e.leave()
 	if wanted {
-		err = d.provide(ctx, e)
+		err = d.provide(ctx, e, nil)
 	} else {
 		err = d.retract(ctx, e, false)
 	}

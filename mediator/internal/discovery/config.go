@@ -65,7 +65,8 @@ type Config struct {
 type Timing struct {
 	RecordValidity time.Duration // how long a record of another mediator is kept after it was stored or renewed
 	Renew          time.Duration // between renewals of a record; its first one comes after a quarter of that to five quarters
-	Refresh        time.Duration // how often the routing table is filled up and those in it are asked whether they live
+	Refresh        time.Duration // how often the routing table of a small network is filled up with those that are near
+	RefreshAll     time.Duration // how often all of it is filled up; those that were not heard of for about four times as long are asked whether they live
 	Watch          time.Duration // how often the routing table and what is due are looked at
 	Settle         time.Duration // how long the routing table must not have grown before records are stored anew
 	BootstrapMin   time.Duration // first pause after a bootstrap that was not reached; it doubles
@@ -84,7 +85,10 @@ type Timing struct {
 // before a record ends, and so may all its retries for half an hour.
 // Refresh: kad-dht's ten minutes are for a network that does not grow. A node
 // with 20 peers does not take a newcomer in before it meets it in a lookup, and
-// stores records without it until then; a refresh is a dozen lookups.
+// stores records without it until then. RefreshAll: those ten minutes. A refresh is a
+// dozen lookups; in a network of more than a hundred there is always room for newcomers that are near,
+// and they come by themselves. In a simulation of 100 mediators (mediator/internal/simulation), all of which died
+// in an hour, two minutes found nothing more and were 32,000 messages an hour in place of 19,000.
 // BootstrapMin and Max: a pair of mediators that starts together meets within
 // seconds, and a dead bootstrap is no burden. Rejoin: to look costs nothing while
 // it is there. MissingMin and Max: 256 of them that never come back are a dial
@@ -94,6 +98,7 @@ var DefaultTiming = Timing{
 	RecordValidity: time.Hour,
 	Renew:          20 * time.Minute,
 	Refresh:        2 * time.Minute,
+	RefreshAll:     10 * time.Minute,
 	Watch:          time.Second,
 	Settle:         2 * time.Second,
 	BootstrapMin:   time.Second,
@@ -109,6 +114,7 @@ func (t Timing) withDefaults() Timing {
 	limits.Fill(&t.RecordValidity, DefaultTiming.RecordValidity)
 	limits.Fill(&t.Renew, DefaultTiming.Renew)
 	limits.Fill(&t.Refresh, DefaultTiming.Refresh)
+	limits.Fill(&t.RefreshAll, DefaultTiming.RefreshAll)
 	limits.Fill(&t.Watch, DefaultTiming.Watch)
 	limits.Fill(&t.Settle, DefaultTiming.Settle)
 	limits.Fill(&t.BootstrapMin, DefaultTiming.BootstrapMin)
@@ -147,7 +153,7 @@ func (c *Config) validate() ([]Bootstrap, error) {
 	}
 	c.Timing = c.Timing.withDefaults()
 	for _, d := range []time.Duration{
-		c.Timing.RecordValidity, c.Timing.Renew, c.Timing.Refresh, c.Timing.Watch, c.Timing.Settle,
+		c.Timing.RecordValidity, c.Timing.Renew, c.Timing.Refresh, c.Timing.RefreshAll, c.Timing.Watch, c.Timing.Settle,
 		c.Timing.BootstrapMin, c.Timing.BootstrapMax, c.Timing.Rejoin,
 		c.Timing.MissingMin, c.Timing.MissingMax, c.Timing.RetryMin, c.Timing.RetryMax,
 	} {

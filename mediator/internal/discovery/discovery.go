@@ -15,6 +15,7 @@ import (
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	kadrecords "github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	routedhost "github.com/libp2p/go-libp2p/p2p/host/routed"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -82,6 +83,7 @@ type Discovery struct {
 	mu      sync.Mutex
 	closed  bool                        // guarded by mu; nothing is added to wg afterwards
 	entries map[content.FullHash]*entry // guarded by mu
+	lost    map[peer.ID]struct{}        // of the routing table, whose connection has ended; guarded by mu
 }
 
 // New starts the libp2p host and the DHT, and joins the DHT of the bootstraps in
@@ -99,7 +101,7 @@ func New(ctx context.Context, config Config) (*Discovery, error) {
 		log: config.Logger, timing: config.Timing, http: config.HTTPClient,
 		lookups: make(chan struct{}, maxLookups), serving: make(chan struct{}, maxServed),
 		missing: &missing{members: make(map[peer.ID]*absentee)}, started: time.Now(),
-		entries: make(map[content.FullHash]*entry),
+		entries: make(map[content.FullHash]*entry), lost: make(map[peer.ID]struct{}),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	raw, err := d.newHost(config)
@@ -108,11 +110,11 @@ func New(ctx context.Context, config Config) (*Discovery, error) {
 	}
 	d.raw, d.self, d.swarm = raw, raw.ID(), raw.Network().(*swarm.Swarm)
 	d.records = newRecords(raw.ID(), config.Records)
-	d.dht, err = kad.New(raw, append([]kad.Option{
+	d.dht, err = kad.New(impatient(raw), append([]kad.Option{
 		kad.ProtocolPrefix(ProtocolPrefix),
 		kad.Mode(kad.ModeAutoServer), // a server until reachability finds that nobody reaches it
 		kad.DisableValues(),
-		kad.RoutingTableRefreshPeriod(config.Timing.Refresh),
+		kad.RoutingTableRefreshPeriod(config.Timing.RefreshAll),
 		kad.AddressFilter(nil), // keeps loopback and private addresses
 		kad.ProviderDatastore(d.records),
 		kad.ProviderManagerOpts(
@@ -130,6 +132,7 @@ func New(ctx context.Context, config Config) (*Discovery, error) {
 	d.messenger, err = pb.NewProtocolMessenger(d.dht.MessageSender())
 	if err == nil {
 		raw.SetStreamHandler(WithdrawProtocol, d.serveWithdrawals)
+		raw.Network().Notify(&network.NotifyBundle{DisconnectedF: d.noteLost})
 		// Last, so that whoever connects finds everything in place.
 		err = listen(d.swarm, config.ListenHosts, config.ListenPort)
 	}
@@ -174,10 +177,12 @@ func (d *Discovery) watch(ctx context.Context) {
 	defer ticker.Stop()
 	var (
 		known               = make(map[peer.ID]struct{})
+		refreshed           = time.Now()
 		firstGain, lastGain time.Time // of peers that no record was stored at yet; zero: none
 		collected           = time.Now()
 		tending             chan struct{} // closed when the last round of tend ended; nil before the first
 		seeking             = make(chan struct{}, maxSeeking)
+		checking            = make(chan struct{}, maxSeeking)
 	)
 	for {
 		var now time.Time
@@ -205,6 +210,7 @@ func (d *Discovery) watch(ctx context.Context) {
 			}
 		}
 		known = next
+		d.checkLost(ctx, checking)
 		for _, absent := range d.missing.due(now, maxSeeking-len(seeking)) {
 			seeking <- struct{}{}
 			d.wg.Go(func() {
@@ -223,6 +229,10 @@ func (d *Discovery) watch(ctx context.Context) {
 		if !firstGain.IsZero() && (now.Sub(lastGain) >= d.timing.Settle || now.Sub(firstGain) >= 5*d.timing.Settle) {
 			firstGain = time.Time{}
 			d.renewAll(now)
+		}
+		if len(peers) > 0 && len(peers) <= smallNetwork && now.Sub(refreshed) >= d.timing.Refresh {
+			refreshed = now
+			d.dht.RefreshRoutingTable()
 		}
 		if now.Sub(collected) >= collectEvery {
 			collected = now

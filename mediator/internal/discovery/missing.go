@@ -150,6 +150,46 @@ func (d *Discovery) seek(ctx context.Context, one *absentee) {
 	d.meet(id)
 }
 
+// noteLost notes a mediator of the routing table whose last connection has ended.
+// libp2p calls it in goroutines of its own.
+func (d *Discovery) noteLost(n network.Network, conn network.Conn) {
+	id := conn.RemotePeer()
+	if n.Connectedness(id) == network.Connected || d.dht.RoutingTable().Find(id) == "" {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lost[id] = struct{}{}
+}
+
+// checkLost finds out whether the mediators live whose connections have ended, and
+// takes those that do not out of the routing table before lookups meet them and wait. A
+// connection also ends because one of the two has too many: while this one has, that is most likely why.
+func (d *Discovery) checkLost(ctx context.Context, slots chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.lost) > 0 && len(d.raw.Network().Conns()) >= lowConnections {
+		clear(d.lost)
+	}
+	for id := range d.lost {
+		select {
+		case slots <- struct{}{}:
+		default:
+			return // the others in a while
+		}
+		delete(d.lost, id)
+		d.wg.Go(func() {
+			defer func() { <-slots }()
+			limited, cancel := context.WithTimeout(ctx, reachTimeout)
+			defer cancel()
+			if err := d.raw.Connect(limited, peer.AddrInfo{ID: id}); err != nil && ctx.Err() == nil {
+				d.log.Debug("a mediator of the routing table is not reached any more", "mediator", id, "error", err)
+				d.dht.RoutingTable().RemovePeer(id)
+			}
+		})
+	}
+}
+
 // meet takes a mediator that has just been reached into the routing table and,
 // where that did not know it, looks around from there.
 func (d *Discovery) meet(id peer.ID) {

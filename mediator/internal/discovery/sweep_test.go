@@ -79,7 +79,7 @@ func TestSweepInASmallNetwork(t *testing.T) {
 			}
 		}))
 	}
-	owner := start(t, nil)
+	owner := start(t, func(c *Config) { c.Timing.Settle = time.Hour }) // it renews nothing because the network grew
 	nodes := []*Discovery{owner}
 	for range 4 {
 		nodes = append(nodes, start(t, func(c *Config) {
@@ -97,10 +97,11 @@ func TestSweepInASmallNetwork(t *testing.T) {
 			t.Fatalf("%d nodes hold a record, want all", got)
 		}
 		owner.mu.Lock()
-		if got := len(e.holders); got != 4 || !e.holders[0].sure || e.users != 0 {
-			t.Fatalf("%d holders are known, %+v", got, e)
-		}
+		got := *e
 		owner.mu.Unlock()
+		if len(got.holders) != 4 || !got.holders[0].sure || got.users != 0 {
+			t.Fatalf("%d holders are known, %+v", len(got.holders), got)
+		}
 	}
 	finish(t, owner, entries[0].hash)
 	if got := recordsOf(nodes, entries[0].hash, owner); got != 0 {
@@ -359,7 +360,7 @@ func BenchmarkReprovide(b *testing.B) {
 		if err := e.take(ctx); err != nil {
 			b.Fatal(err)
 		}
-		if err := owner.provide(ctx, e); err != nil {
+		if err := owner.provide(ctx, e, nil); err != nil {
 			b.Fatal(err)
 		}
 		e.leave()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -40,6 +41,7 @@ type conn struct {
 
 	slots    chan struct{} // a token for each open stream that this side opened
 	ended    chan struct{} // closed when the side has
+	over     atomic.Bool   // ended is closed: what connection managers and swarms ask all the time
 	arriving sync.Cond     // of link.mu: something was added to arrived, or the side has ended
 
 	// guarded by link.mu
@@ -316,6 +318,7 @@ func (c *conn) end(err error) {
 		return
 	}
 	c.err = err
+	c.over.Store(true)
 	close(c.ended)
 	c.arriving.Broadcast()
 	for s := range c.link.open {
@@ -392,14 +395,7 @@ func closedScope(scope network.ConnManagementScope) network.ConnManagementScope 
 }
 
 // IsClosed implements [network.MuxedConn].
-func (c *conn) IsClosed() bool {
-	select {
-	case <-c.ended:
-		return true
-	default:
-		return false
-	}
-}
+func (c *conn) IsClosed() bool { return c.over.Load() }
 
 // OpenStream implements [network.MuxedConn]. It waits while the other side
 // allows no more streams.

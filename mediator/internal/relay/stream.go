@@ -35,6 +35,7 @@ type stream struct {
 	// The reader's alone:
 	reader  *bufio.Reader // of raw
 	patient bool          // the deadline for reading is that of a stream on which nothing is said
+	until   time.Time     // the deadline for reading
 
 	used atomic.Int64 // when the last message was read or written, in Unix nanoseconds
 
@@ -107,7 +108,7 @@ func (s *stream) readNow(limit time.Duration) (mediation.Message, error) {
 
 // readUntil sets the deadline for reading.
 func (s *stream) readUntil(deadline time.Time) error {
-	s.patient = false
+	s.patient, s.until = false, deadline
 	_ = s.raw.SetReadDeadline(deadline)
 	return s.relay.ctx.Err() // Close has set a deadline of its own, which must stay
 }
@@ -464,7 +465,7 @@ func (s *stream) next() (mediation.Message, error) {
 			return s.take()
 		case err == nil:
 			return s.readNow(s.relay.config.MessageTimeout)
-		case !isTimeout(err):
+		case !isTimeout(err) || time.Now().Before(s.until): // a connection that nothing is heard on ends with a timeout too
 			return nil, err
 		}
 		s.patient = false

@@ -1,0 +1,2 @@
+// Package simulation is a network of mediators in memory.
+package simulation
