@@ -371,7 +371,7 @@ func TestMediatorGoesBetweenTwoContents(t *testing.T) {
 			default:
 			}
 			// Also before the connection takes the second content up.
-			stranger := client.Start([]string{m.url}, client.Config{})
+			stranger := client.Start([]string{m.url}, client.Config{Without: []client.Cut{client.CutOffer}}) // it prepares no connection
 			defer stranger.Close()
 			target, err := client.CreateTemporary(seeder.infos[1], client.FileOptions{})
 			if err != nil {
