@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"p2pcdn/common/options"
 	"p2pcdn/common/timeline"
@@ -42,7 +43,7 @@ func latencyCommand(w world, mediators *mediatorList) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "latency",
 		Short: "Measure how long peers take to come together",
-		Long:  latencyHelp,
+		Long:  latencyHelp(),
 		Example: `  peer latency -n 30 --csv run.csv --json run.json --svg pictures
   peer latency -m wss://a.example/mediation -m wss://b.example/mediation --contents 2
   peer latency -n 30 --flow prototype --csv prototype.csv
@@ -80,16 +81,40 @@ func latencyCommand(w world, mediators *mediatorList) *cobra.Command {
 	return command
 }
 
-// cutsHelp names the cuts.
-func cutsHelp() string {
-	var names []string
-	for _, known := range client.Cuts {
-		names = append(names, string(known.Cut))
+// names lists cuts.
+func names(cuts []client.Cut) string {
+	var texts []string
+	for _, cut := range cuts {
+		texts = append(texts, string(cut))
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(texts, ", ")
 }
 
-const latencyHelp = `latency brings fresh pairs of peers together, again and again, and measures how long
+// cutsHelp names all cuts.
+func cutsHelp() string {
+	var cuts []client.Cut
+	for _, known := range client.Cuts {
+		cuts = append(cuts, known.Cut)
+	}
+	return names(cuts)
+}
+
+// latencyHelp is what the command says of itself.
+func latencyHelp() string {
+	var cuts strings.Builder
+	for _, known := range client.Cuts {
+		fmt.Fprintf(&cuts, "  %-15s  %s\n", known.Cut, known.Does)
+	}
+	return latencyText + `
+
+Cuts save the flow "fast" round trips; --without leaves some of them out. By each of
+them a peer
+` + cuts.String() + `
+Mediators: those of --mediator, or else those that the links name, or else
+` + defaultMediator + `; with --serve seeder i is on mediator i modulo their number.`
+}
+
+const latencyText = `latency brings fresh pairs of peers together, again and again, and measures how long
 each phase takes: a seeder on the first --mediator announces a content that was never
 there before; then a leecher on the last --mediator asks for it. It prints percentiles
 with 95 % confidence intervals, and keeps what was measured as CSV and JSON.
@@ -100,7 +125,8 @@ machine.
 
 An introduction that fails is a row with an error_code, and the run goes on. Ctrl-C
 ends a run early; what was measured is kept. Exit codes: 0 everything is complete,
-1 something failed, 2 wrong usage, 130 interrupted.
+1 something failed, 2 wrong usage, 130 interrupted. With --serve Ctrl-C is the usual
+end: 0 then, unless seeders could not announce.
 
 Phases, in milliseconds since started (by the monotonic clock, before the mediator
 is dialled):
@@ -121,7 +147,7 @@ is dialled):
 
 Columns of the CSV (RFC 4180; the specification is the comment of common/timeline):
   schema           1: the version of the table
-  scenario         the text of --scenario
+  scenario         the text of --scenario; without one, what --without leaves out
   seed, index      --seed, and the number of the introduction from 1
   flow             fast, prototype or webtorrent
   endpoint, role   go, chromium or firefox; leecher or seeder: what the row is about
@@ -129,7 +155,8 @@ Columns of the CSV (RFC 4180; the specification is the comment of common/timelin
   content_bytes    length of the content
   content          1: the first one of the pair; 2: the next one; …
   peer             the first digits of the peer's id
-  outcome          complete, failed or skipped (an earlier content of the pair failed)
+  outcome          complete, failed or skipped (an earlier content of the pair failed, or the run
+                   was interrupted)
   error_code       why, as a class:
                      mediator_unreachable, mediator_refused, no_mediator, mediator_lost,
                      not_announced, no_peer, connection_failed, connection_lost,
@@ -149,10 +176,7 @@ the ends of its interval, which are null where there are too few values.
 The flow "prototype" is for comparison: get_peers only when the handshake is answered,
 then again each second until a peer is named; the offer and the answer only with all
 candidates in them; requests only when the other peer's handshake came; and a new
-connection for each content.
-
-Mediators: those of --mediator, or else those that the links name, or else
-` + defaultMediator + `.`
+connection for each content.`
 
 // measuring is one run of the latency command, owned by its goroutine.
 type measuring struct {
@@ -190,7 +214,7 @@ func (m *measuring) arguments(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-func (m *measuring) run(command *cobra.Command) error {
+func (m *measuring) run(command *cobra.Command) (err error) {
 	switch {
 	case m.rtt < 0:
 		return wrongUsage("--rtt must not be negative")
@@ -207,12 +231,12 @@ func (m *measuring) run(command *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	defer tableFile.Close()
+	defer finish(tableFile, &err)
 	reportFile, err := create(m.json)
 	if err != nil {
 		return err
 	}
-	defer reportFile.Close()
+	defer finish(reportFile, &err)
 	if m.csv != "" {
 		m.table = timeline.NewWriter(tableFile)
 		if err := m.table.Header(); err != nil {
@@ -223,20 +247,22 @@ func (m *measuring) run(command *cobra.Command) error {
 	if m.serve {
 		return m.serving(command.Context(), config)
 	}
+	return m.measure(command.Context(), config, reportFile)
+}
+
+// measure brings the peers together and tells what was measured, also until a row could not be kept.
+func (m *measuring) measure(ctx context.Context, config latency.Config, file io.Writer) error {
 	m.view = report.NewView(m.w.stderr, m.w.terminal, m.title(config))
 	config.Observe = m.observe
-	tally, err := latency.Run(command.Context(), config)
+	tally, err := latency.Run(ctx, config)
 	m.view.End()
-	if err != nil {
-		return err
-	}
-	if err := m.conclude(command.Context(), config, reportFile); err != nil {
+	if err := errors.Join(err, m.conclude(ctx, config, file)); err != nil {
 		return err
 	}
 	switch done := tally.Complete; {
 	case tally.Complete == tally.Introductions:
 		return nil
-	case command.Context().Err() != nil:
+	case ctx.Err() != nil:
 		return interruption{said: fmt.Sprintf("interrupted; %d of %s were complete until then", done, count(tally.Introductions, "introduction"))}
 	default:
 		return fmt.Errorf("%d of %s failed", tally.Introductions-done, count(tally.Introductions, "introduction"))
@@ -255,12 +281,19 @@ func (m *measuring) config(ctx context.Context) (latency.Config, error) {
 		if !slices.ContainsFunc(client.Cuts, func(known client.NamedCut) bool { return known.Cut == cut }) {
 			return config, wrongUsage("--without: there is no %q; there is %s", name, cutsHelp())
 		}
-		config.Without = append(config.Without, cut)
+		if !slices.Contains(config.Without, cut) {
+			config.Without = append(config.Without, cut)
+		}
+	}
+	if m.scenario == "" && len(config.Without) > 0 {
+		config.Scenario = "without " + names(config.Without) // nothing else in a row tells it
 	}
 	fetching := len(m.link) > 0 || m.links != ""
 	switch {
 	case config.Flow != timeline.Fast && config.Flow != timeline.Prototype:
 		return config, wrongUsage("there is no flow %q: fast or prototype", m.flow)
+	case config.Flow == timeline.Prototype && len(config.Without) > 0:
+		return config, wrongUsage("--without leaves out what the flow fast saves, and the prototype saves nothing")
 	case m.timeout <= 0:
 		return config, wrongUsage("--timeout must be more than 0")
 	case len(m.scenario) > timeline.MaxText:
@@ -353,6 +386,16 @@ func create(name string) (*os.File, error) {
 	return file, nil
 }
 
+// finish closes a file that was written, if there is one, and adds what is wrong with that.
+func finish(file *os.File, err *error) {
+	if file == nil {
+		return
+	}
+	if wrong := file.Close(); wrong != nil {
+		*err = errors.Join(*err, fmt.Errorf("keeping what is measured: %w", wrong))
+	}
+}
+
 // title says what is measured.
 func (m *measuring) title(config latency.Config) string {
 	what := fmt.Sprintf("%s of %s", count(config.N, "introduction"), size(config.Size))
@@ -404,7 +447,7 @@ func (m *measuring) conclude(ctx context.Context, config latency.Config, file io
 			Seed: config.Seed, Arguments: m.w.args, Interrupted: ctx.Err() != nil, Introductions: m.rows, Summary: groups,
 		}
 		if err := told.Write(file); err != nil {
-			return err
+			return errors.Join(err, m.show(groups))
 		}
 	}
 	return m.show(groups)
@@ -438,10 +481,14 @@ func (m *measuring) show(groups []*report.Group) error {
 
 // drawing is --draw: what earlier runs measured, all together. Of a file with errors, what stands before the first one counts.
 func (m *measuring) drawing(command *cobra.Command) error {
-	for _, flag := range []string{"introductions", "serve", "link", "links", "csv", "json", "seed"} {
-		if command.Flags().Changed(flag) {
-			return wrongUsage("--draw measures nothing, so that --%s has no meaning beside it", flag)
+	idle := "" // the first flag that is for measuring
+	command.Flags().Visit(func(flag *pflag.Flag) {
+		if idle == "" && !slices.Contains([]string{"draw", "svg", "png", "rtt"}, flag.Name) {
+			idle = flag.Name
 		}
+	})
+	if idle != "" {
+		return wrongUsage("--draw measures nothing, so that --%s has no meaning beside it", idle)
 	}
 	var rows []*timeline.Row
 	var problems []error

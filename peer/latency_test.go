@@ -11,10 +11,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"p2pcdn/common/content"
 	"p2pcdn/common/timeline"
 	"p2pcdn/peer/client"
+	"p2pcdn/peer/latency"
 	"p2pcdn/peer/latency/report"
 )
 
@@ -314,10 +316,38 @@ func TestLatencyCannotWrite(t *testing.T) {
 		t.Skip("there is no /dev/full")
 	}
 	start(t, nil, "latency", "-m", m.url, "-n", "1000", "--csv", "/dev/full").ends(exitFailed, "writing the table")
+	start(t, nil, "latency", "-m", m.url, "-n", "1", "--json", "/dev/full").ends(exitFailed, "no space left")
 	start(t, nil, "latency", "-m", m.url, "-n", "1", "--csv", t.TempDir()).ends(exitFailed, "keeping what is measured")
 	failing := func(w *world) { w.stdout = failingWriter{} }
 	start(t, []setting{failing}, "latency", "-m", m.url, "-n", "1").ends(exitFailed, "printing the table")
 	start(t, []setting{failing}, "latency", "-m", m.url, "-n", "3", "--serve").ends(exitFailed, "no more room")
+}
+
+// TestLatencyTellsWhatItCannotKeep shows that a disk that is full loses the table alone, and not what was measured.
+func TestLatencyTellsWhatItCannotKeep(t *testing.T) {
+	var out, file bytes.Buffer
+	m := measuring{w: world{stdout: &out, stderr: io.Discard}, json: "x", table: timeline.NewWriter(failingWriter{})}
+	lines := []latency.Line{{Contents: []content.Info{{TotalLength: 5, PieceLength: content.LeafLength}}}} // and no mediator
+	err := m.measure(t.Context(), latency.Config{Lines: lines, Flow: timeline.Fast, Timeout: time.Minute, Row: m.row}, &file)
+	if err == nil || !strings.Contains(err.Error(), "no more room") {
+		t.Errorf("it says %v", err)
+	}
+	var told report.Report
+	if err := json.Unmarshal(file.Bytes(), &told); err != nil || len(told.Introductions) != 1 || !strings.Contains(out.String(), "mediator_unreachable") {
+		t.Errorf("the report: %v, %d rows; the table:\n%s", err, len(told.Introductions), &out)
+	}
+}
+
+// TestLatencySaysWhatItLeavesOut shows that rows without a scenario of their own can be told from those with all cuts.
+func TestLatencySaysWhatItLeavesOut(t *testing.T) {
+	m := measuring{flow: string(timeline.Fast), without: []string{"early", "offer", "early"}, timeout: time.Minute}
+	if config, err := m.config(t.Context()); err != nil || config.Scenario != "without early, offer" || len(config.Without) != 2 {
+		t.Errorf("%q, %v: %v", config.Scenario, config.Without, err)
+	}
+	m.scenario = "mine"
+	if config, err := m.config(t.Context()); err != nil || config.Scenario != "mine" {
+		t.Errorf("%q: %v", config.Scenario, err)
+	}
 }
 
 type failingWriter struct{}
@@ -334,6 +364,7 @@ func TestLatencyUsage(t *testing.T) {
 		{[]string{"-n", "0"}, "no number from 1 to"},
 		{[]string{"--flow", "slow"}, `there is no flow "slow"`},
 		{[]string{"--without", "offer,haste"}, `there is no "haste"; there is pipelining, offer,`},
+		{[]string{"--without", "offer", "--flow", "prototype"}, "the prototype saves nothing"},
 		{[]string{"--seed", "-1"}, "no number from 0 to 2^53-1"},
 		{[]string{"--seed", "9007199254740992"}, "no number from 0 to 2^53-1"},
 		{[]string{"--size", "much"}, "is no length"},
@@ -349,6 +380,8 @@ func TestLatencyUsage(t *testing.T) {
 		{[]string{"--link", "x"}, "a link has the form"},
 		{[]string{"--csv", "-"}, "a file is needed"},
 		{[]string{"--draw", "x", "-n", "3"}, "--introductions has no meaning"},
+		{[]string{"--draw", "x", "--without", "offer"}, "--without has no meaning"},
+		{[]string{"--draw", "x", "-m", "ws://a.example/mediation"}, "--mediator has no meaning"},
 	} {
 		start(t, nil, append([]string{"latency"}, test.args...)...).ends(exitUsage, test.says)
 	}
@@ -359,7 +392,7 @@ func TestLatencyUsage(t *testing.T) {
 	start(t, []setting{stdin(strings.Repeat("x", 2<<20))}, "latency", "--links", "-").ends(exitFailed, "token too long")
 	help := start(t, nil, "latency", "--help")
 	help.ends(exitDone, "")
-	for _, word := range slices.Concat(timeline.Columns(), []string{"since_mediator_open", "Exit codes", "--draw", "peer_refused"}) {
+	for _, word := range slices.Concat(timeline.Columns(), []string{"since_mediator_open", "Exit codes", "--draw", "peer_refused", client.Cuts[0].Does}) {
 		if !bytes.Contains([]byte(help.stdout.String()), []byte(word)) {
 			t.Errorf("the help does not say %q", word)
 		}

@@ -52,7 +52,7 @@
 //	content_bytes  length of the content
 //	content        1: the first content of these two peers; 2: the next one, over the same connection; and so on
 //	peer           the first hex digits of the peer's id, at most 40; empty where there was none yet
-//	outcome        complete, failed or skipped (it was not tried, because an earlier one failed)
+//	outcome        complete, failed or skipped (it was not tried: an earlier one failed, or the run was interrupted)
 //	error_code     why it is not complete: a class, stable across versions, in lower-case letters, digits and _,
 //	               at most MaxCode bytes; empty where it is complete, and never else
 //	error          the same for people: at most MaxText bytes

@@ -23,8 +23,8 @@ const (
 	// MaxNumber bounds every number: the integers up to it are exact in every language.
 	MaxNumber = 1<<53 - 1
 
-	// maxStamp bounds a stamp: seven digits and three decimals, some hours.
-	maxStamp = 9_999_999_999 * time.Microsecond
+	// MaxStamp bounds a stamp: seven digits and three decimals, some hours.
+	MaxStamp = 9_999_999_999 * time.Microsecond
 
 	maxPeer = 40 // hex digits of a whole id
 )
@@ -65,7 +65,7 @@ type Outcome string
 const (
 	Done    Outcome = "complete"
 	Failed  Outcome = "failed"
-	Skipped Outcome = "skipped" // it was not tried, because an earlier one failed
+	Skipped Outcome = "skipped" // it was not tried: an earlier one failed, or whoever measures ended the run
 )
 
 // Row is one row of the table; the package comment says what each field holds.
@@ -100,7 +100,7 @@ func Since(role Role, reached map[Phase]time.Time) Stamps {
 	stamps := make(Stamps, len(reached))
 	for _, phase := range Of(role) {
 		at, was := reached[phase]
-		if since := at.Sub(started).Round(time.Microsecond); was && since >= 0 && since <= maxStamp {
+		if since := at.Sub(started).Round(time.Microsecond); was && since >= 0 && since <= MaxStamp {
 			stamps[phase] = since
 		}
 	}
@@ -170,7 +170,7 @@ func (r *Row) Check() error {
 		return bad("error", r.Error)
 	}
 	for _, phase := range Phases {
-		if at, reached := r.Stamps[phase]; reached && (at < 0 || at > maxStamp || phase == Started && at != 0) {
+		if at, reached := r.Stamps[phase]; reached && (at < 0 || at > MaxStamp || phase == Started && at != 0) {
 			return bad(string(phase), at)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,7 @@ type fast struct {
 	watch     *watch
 	peer      *client.Client               // nil before the first fetch, with which the clock begins
 	share     atomic.Pointer[client.Share] // of the content under way; nil before the first
+	joins     atomic.Bool                  // later contents are asked of who is connected: no mediator is needed for them
 }
 
 func newFast(mediators []string, random *rand.Rand, without []client.Cut) *fast {
@@ -70,11 +72,24 @@ func (f *fast) fetch(ctx context.Context, info content.Info) (timeline.Stamps, *
 	stamps := stampsOf(timeline.Leecher, share, began)
 	if failure != nil {
 		if failure.Code == "" {
-			failure = cause(ctx, stamps)
+			failure = f.cause(ctx, share)
 		}
 		share.Discard()
+	} else if !slices.Contains(f.without, client.CutJoin) {
+		f.joins.Store(true)
 	}
 	return stamps, failure
+}
+
+// cause is the failure of a share whose context ended. Where it needed a mediator after all, the line that broke is it.
+func (f *fast) cause(ctx context.Context, share *client.Share) *Failure {
+	failure := cause(ctx, timeline.Since(timeline.Leecher, share.Timeline()))
+	var down error
+	f.watch.look(func(w *watch) { down = w.down })
+	if down != nil && (failure.Code == CodeMediatorUnreachable || failure.Code == CodeNoPeer) {
+		return lineFailure(down)
+	}
+	return failure
 }
 
 // wait waits for the end of the download. The failure is without a code where it is what ctx says.
@@ -111,6 +126,9 @@ func (f *fast) outcome(ctx context.Context, err error) *Failure {
 }
 
 func (f *fast) connected() bool {
+	if f.joins.Load() {
+		return true
+	}
 	share := f.share.Load()
 	if share == nil {
 		return false

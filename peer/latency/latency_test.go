@@ -257,6 +257,175 @@ func TestCause(t *testing.T) {
 	}
 }
 
+// introducer is a mediator that knows whoever is connected to it, and can go.
+type introducer struct {
+	url  string
+	gone context.CancelFunc // ends every line, and takes no others
+
+	mu    sync.Mutex
+	peers map[ident.PeerID]*websocket.Conn // guarded by mu
+}
+
+func startIntroducer(t *testing.T) *introducer {
+	m := &introducer{peers: make(map[ident.PeerID]*websocket.Conn)}
+	ctx, gone := context.WithCancel(context.Background())
+	m.gone = gone
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.CloseNow()
+		conn.SetReadLimit(mediation.MaxMessageSize)
+		m.serve(ctx, conn)
+	}))
+	t.Cleanup(func() {
+		gone()
+		server.Close()
+	})
+	m.url = "ws" + strings.TrimPrefix(server.URL, "http") + mediation.Path
+	return m
+}
+
+func (m *introducer) serve(ctx context.Context, conn *websocket.Conn) {
+	var self ident.PeerID
+	for {
+		_, text, err := conn.Read(ctx)
+		if err != nil {
+			return
+		}
+		message, err := mediation.Decode(text)
+		if err != nil {
+			return
+		}
+		m.mu.Lock()
+		var reply mediation.Message
+		to := conn
+		switch message := message.(type) {
+		case mediation.Handshake:
+			self = message.PeerID
+			m.peers[self] = conn
+			reply = mediation.Established{}
+		case mediation.Announce:
+			reply = mediation.Announced(message)
+		case mediation.GetPeers:
+			peers := mediation.Peers{FullHash: message.FullHash}
+			for id := range m.peers {
+				if id != self {
+					peers.Peers = append(peers.Peers, id)
+				}
+			}
+			reply = peers
+		case mediation.Signal:
+			to, reply = m.peers[message.PeerID], mediation.Signal{FullHash: message.FullHash, PeerID: self, SignalData: message.SignalData}
+		}
+		if reply != nil && to != nil {
+			_ = to.Write(ctx, websocket.MessageText, mediation.Encode(reply)) // who is gone hears nothing
+		}
+		m.mu.Unlock()
+	}
+}
+
+// TestMediatorGoesBetweenTwoContents shows that the second one comes by the connection that is open, and needs no mediator; unless
+// it is not to be asked for there.
+func TestMediatorGoesBetweenTwoContents(t *testing.T) {
+	for _, test := range []struct {
+		without []client.Cut
+		code    string
+	}{{nil, ""}, {[]client.Cut{client.CutJoin}, CodeMediatorLost}} {
+		t.Run(fmt.Sprint("without ", test.without), func(t *testing.T) {
+			m := startIntroducer(t)
+			config := Config{Contents: 2, Size: 1000, Timeout: time.Minute, Flow: timeline.Fast}.withDefaults()
+			seeder, err := startSeeder(t.Context(), &config, m.url, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer seeder.close()
+			if failure := seeder.announced(t.Context(), time.Minute); failure != nil {
+				t.Fatal(failure)
+			}
+			leecher := newFast([]string{m.url}, nil, test.without)
+			defer leecher.close()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, failure := leecher.fetch(ctx, seeder.infos[0]); failure != nil {
+				t.Fatal(failure)
+			}
+			m.gone()
+			for _, w := range []*watch{leecher.watch, seeder.watch} {
+				for down := false; !down; w.look(func(w *watch) { down = w.down != nil }) {
+					select {
+					case <-w.changed:
+					case <-ctx.Done():
+						t.Fatal("a line outlives its mediator")
+					}
+				}
+			}
+			select {
+			case leecher.watch.changed <- struct{}{}: // whoever waits looks at the line, which is down
+			default:
+			}
+			// Also before the connection takes the second content up.
+			stranger := client.Start([]string{m.url}, client.Config{Without: []client.Cut{client.CutOffer}}) // it prepares no connection
+			defer stranger.Close()
+			target, err := client.CreateTemporary(seeder.infos[1], client.FileOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			searching, err := stranger.Get(seeder.infos[1], target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leecher.share.Store(searching)
+			if needed := !leecher.connected(); needed != (test.code != "") {
+				t.Errorf("a mediator is needed: %v", needed)
+			}
+			r := &run{config: config}
+			_, failure := r.fetch(ctx, leecher, seeder.infos[1], seeder)
+			if code := codeOf(failure); code != test.code {
+				t.Errorf("the second content: %q instead of %q: %v", code, test.code, failure)
+			}
+		})
+	}
+}
+
+func codeOf(failure *Failure) string {
+	if failure == nil {
+		return ""
+	}
+	return failure.Code
+}
+
+// TestSeederFails shows that a content that cannot be served is told at once, as that.
+func TestSeederFails(t *testing.T) {
+	s := &seeder{watch: newWatch(), shares: make([]*client.Share, 1)}
+	s.watch.observe(client.StateChanged{State: client.Failed, Err: errors.New("it cannot be read")})
+	if failure := s.announced(t.Context(), time.Hour); codeOf(failure) != CodeLocal {
+		t.Errorf("told as %v", failure)
+	}
+}
+
+// TestSeederCannotStart shows that the rows of an introduction that never began say which content it would have been.
+func TestSeederCannotStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := &run{config: Config{Mediators: []string{"ws://a.example/mediation"}, Contents: 2, Size: 1 << 20, Row: func(row *timeline.Row) error {
+		if row.ContentBytes != 1<<20 || row.Outcome == timeline.Done {
+			t.Errorf("a row: %+v", row)
+		}
+		return nil
+	}}.withDefaults()}
+	r.introduce(ctx, 1)
+	if r.tally.Failed != 1 {
+		t.Errorf("%+v", r.tally)
+	}
+}
+
 func TestOneLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"a\r\n\tb":                     "a b",

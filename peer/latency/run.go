@@ -142,7 +142,8 @@ func (r *run) introduce(ctx context.Context, index int) {
 		if errors.Is(err, context.Canceled) {
 			failure = failed(CodeInterrupted, "interrupted")
 		}
-		r.ended(r.none(template, make([]content.Info, r.config.Contents), failure))
+		infos := slices.Repeat([]content.Info{{TotalLength: r.config.Size}}, r.config.Contents) // what they would have been
+		r.ended(r.none(template, infos, failure))
 		return
 	}
 	defer seeder.close()

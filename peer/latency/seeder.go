@@ -21,14 +21,12 @@ type watch struct {
 	id        string                 // guarded by mu, as are all: of the last line
 	down      error                  // the first failure of a line
 	announced map[*client.Share]bool // bounded by the shares
-	over      map[*client.Share]error
-	lied      bool // a peer sent wrong data
+	over      error                  // of the first share that failed
+	lied      bool                   // a peer sent wrong data
 }
 
 func newWatch() *watch {
-	return &watch{
-		changed: make(chan struct{}, 1), announced: make(map[*client.Share]bool), over: make(map[*client.Share]error),
-	}
+	return &watch{changed: make(chan struct{}, 1), announced: make(map[*client.Share]bool)}
 }
 
 // observe is for [client.Config].
@@ -45,8 +43,8 @@ func (w *watch) observe(e client.Event) {
 	case client.Announced:
 		w.announced[e.Share] = true
 	case client.StateChanged:
-		if e.State == client.Failed {
-			w.over[e.Share] = e.Err
+		if e.State == client.Failed && w.over == nil {
+			w.over = e.Err
 		}
 	case client.PeerDropped:
 		w.lied = w.lied || e.Banned
@@ -123,11 +121,13 @@ func (s *seeder) announced(ctx context.Context, timeout time.Duration) *Failure 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
-		announced, down := 0, error(nil)
-		s.watch.look(func(w *watch) { announced, down = len(w.announced), w.down })
+		announced, down, over := 0, error(nil), error(nil)
+		s.watch.look(func(w *watch) { announced, down, over = len(w.announced), w.down, w.over })
 		switch {
 		case announced == len(s.shares):
 			return nil
+		case over != nil:
+			return &Failure{CodeLocal, fmt.Errorf("the seeder's content: %w", over)}
 		case down != nil:
 			failure := lineFailure(down)
 			return &Failure{failure.Code, fmt.Errorf("the seeder's mediator: %w", down)}

@@ -83,13 +83,13 @@ func room(last, rtt float64) float64 {
 	return last * 1.03
 }
 
-// distribution is the picture of a group's phases.
+// distribution is the picture of a group's phases: of those that are complete, as their medians are, among all.
 func distribution(g *report.Group, name string, rtt float64) Picture {
 	var all curves
 	var entries []entry
 	for _, phase := range g.Phases {
 		look := phaseLooks[phase.Phase]
-		all = append(all, curve{look, reached(g.Rows, phase.Phase), len(g.Rows)})
+		all = append(all, curve{look, reached(g.Done(), phase.Phase), len(g.Rows)})
 		entries = append(entries, entry{look: look, text: fmt.Sprintf("%s  %.1f", phase.Phase, phase.SinceStarted.P50.Value)})
 	}
 	return Picture{name, pictureWidth, 13 * vg.Centimeter, func(c draw.Canvas) {
@@ -108,7 +108,7 @@ func complete(groups []*report.Group, rtt float64) Picture {
 	var entries []entry
 	for i, g := range groups {
 		look := groupLooks[i%len(groupLooks)]
-		at := reached(g.Rows, timeline.Complete)
+		at := reached(g.Done(), timeline.Complete)
 		all = append(all, curve{look, at, len(g.Rows)})
 		text := fmt.Sprintf("%s: %d of %d", short(g.Name()), g.Complete, len(g.Rows))
 		if len(at) > 0 { // a row may be complete without saying when

@@ -183,6 +183,25 @@ func TestUnusual(t *testing.T) {
 	}
 }
 
+// TestCompleteOnly shows that what failed is among all, and has no part in the curves: their medians know nothing of it.
+func TestCompleteOnly(t *testing.T) {
+	encode := func(all []*timeline.Row) (svgs [][]byte) {
+		for _, p := range draw.Pictures(report.Summarize(all), 0) {
+			svg, err := p.Encode(draw.SVG)
+			if err != nil {
+				t.Fatal(err)
+			}
+			svgs = append(svgs, svg)
+		}
+		return svgs
+	}
+	empty := failedRow(rows("", 3)[2], timeline.Started)
+	partial := failedRow(rows("", 3)[2], timeline.FirstPiece)
+	if !slices.EqualFunc(encode(append(rows("", 2), empty)), encode(append(rows("", 2), partial)), bytes.Equal) {
+		t.Error("what a failed introduction reached is drawn")
+	}
+}
+
 func TestSave(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "new", "pictures")
 	files, err := draw.Save(draw.Pictures(report.Summarize(rows("", 2)), 0), folder, draw.SVG)

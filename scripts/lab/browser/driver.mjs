@@ -39,8 +39,9 @@ const commands = {
   },
 
   async leave() {
-    await opened?.context.close();
-    opened = null;
+    const left = opened;
+    opened = null; // also where it cannot be closed: nobody uses it again
+    await left?.context.close();
     return {};
   },
 };

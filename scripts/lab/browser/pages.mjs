@@ -67,7 +67,7 @@ const p2pcdn = {
       });
     lab.ending = Promise.all(Array.from({ length: contents }, (_, i) => one(i + 1))).then(
       (links) => ({ outcome: "complete", links }),
-      ({ code, message }) => ({ outcome: "failed", error_code: code, error: message }),
+      ({ code, message }) => ({ outcome: "failed", error_code: code ?? "local_failure", error: message }),
     );
   },
 
@@ -82,7 +82,7 @@ const p2pcdn = {
     };
     lab.ending = content.done.then(
       () => ({ outcome: "complete" }),
-      ({ code, message }) => ({ outcome: "failed", error_code: code, error: message }),
+      ({ code, message }) => ({ outcome: "failed", error_code: code ?? "local_failure", error: message }),
     );
   },
 };

@@ -83,10 +83,9 @@ func Isolate(environment ...string) (code int, err error) {
 	for {
 		select {
 		case s := <-signals:
-			// A terminal signals all of its processes, and that one too: a second Ctrl-C is one that is meant so.
-			if s == syscall.SIGTERM {
-				_ = again.Process.Signal(s) // it may have ended
-			}
+			// Of a terminal's Ctrl-C it hears twice: a terminal signals all of its processes. Whoever signals this one alone
+			// means that one too.
+			_ = again.Process.Signal(s) // it may have ended
 		case err := <-ended:
 			var exit *exec.ExitError
 			switch {

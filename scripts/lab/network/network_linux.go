@@ -96,7 +96,7 @@ func (n *Network) add(host plan.Host, address netip.Addr) (tun int, err error) {
 	}
 	linked := h
 	if behindNAT := host.NAT != plan.NoNAT && host.NAT != ""; behindNAT {
-		linked = &Host{Name: host.Name + "-nat"}
+		linked = &Host{Name: host.Namespaces()[1]}
 		if linked.ns, err = n.namespace(linked.Name); err != nil {
 			return -1, err
 		}

@@ -46,6 +46,9 @@ var (
 // reserved are flags of a mediator that the lab sets itself.
 var reserved = []string{"--data-dir", "--public-url", "--port-map", "--listen", "--log-format"}
 
+// cuts are what peer latency --without takes, of [p2pcdn/peer/client.Cuts], which scripts do not import.
+var cuts = []string{"pipelining", "offer", "pair", "cookie", "early", "join"}
+
 // Parse reads a lab file. The name is only told. An error is [Errors], with everything that is wrong.
 func Parse(name, text string) (*Plan, error) {
 	r := &reader{file: name}
@@ -170,9 +173,6 @@ func (r *reader) host(path string, keys map[string]any, links map[string]Link, p
 		if !hostForm.MatchString(host.Name) {
 			t.wrongKey("name", CodeBadName, "a name is at most 15 lower-case letters, digits and -, and begins with a letter")
 		}
-		if p.Host(host.Name) != nil {
-			t.wrongKey("name", CodeDuplicate, "there is another host of this name")
-		}
 	}
 	name := t.text("link", "default")
 	link, known := links[name]
@@ -183,6 +183,7 @@ func (r *reader) host(path string, keys map[string]any, links map[string]Link, p
 	}
 	host.Link = link
 	host.NAT = choice(t, "nat", NoNAT, Cone, Symmetric, UDPBlocked)
+	r.namespaces(t, host, p)
 	mediator := Mediator{t.texts("bootstrap"), t.texts("args")}
 	if t.flag("mediator", false) {
 		host.Mediator = &mediator
@@ -203,6 +204,24 @@ func (r *reader) host(path string, keys map[string]any, links map[string]Link, p
 	}
 	t.end()
 	return host
+}
+
+// namespaces checks that a host has names of its own, with that of its NAT.
+func (r *reader) namespaces(t *table, host Host, p *Plan) {
+	if host.Name == "" {
+		return
+	}
+	for _, other := range p.Hosts {
+		switch {
+		case other.Name == host.Name:
+			t.wrongKey("name", CodeDuplicate, "there is another host of this name")
+		case slices.Contains(other.Namespaces(), host.Name), slices.Contains(host.Namespaces(), other.Name):
+			t.wrongKey("name", CodeDuplicate, "the NAT of one of %q and %q has the name of the other", host.Name, other.Name)
+		default:
+			continue
+		}
+		return
+	}
 }
 
 // bootstraps checks what mediators are told of each other, when all hosts are known.
@@ -258,9 +277,12 @@ func (r *reader) run(path string, keys map[string]any, p *Plan) Run {
 		run.Flow = choice(t, "flow", timeline.Fast, timeline.Prototype)
 		run.Without = t.texts("without")
 		for _, cut := range run.Without {
-			if !nameForm.MatchString(cut) {
-				t.wrongKey("without", CodeBadName, "%q is none of what peer latency --without takes", cut)
+			if !slices.Contains(cuts, cut) {
+				t.wrongKey("without", CodeBadChoice, "%q is none of what peer latency --without takes: %s", cut, strings.Join(cuts, ", "))
 			}
+		}
+		if len(run.Without) > 0 && run.Flow == timeline.Prototype {
+			t.wrongKey("without", CodeConflict, "the flow of the prototype saves nothing that could be left out: flow must be fast")
 		}
 		run.STUN = true
 	case Browser, WebTorrent:
@@ -373,6 +395,9 @@ func (r *reader) must(path string, keys map[string]any, p *Plan) Must {
 	if text := t.text("moonshot", ""); text != "" {
 		bound := t.bound("moonshot", text, must.Against)
 		must.Moonshot = &bound
+		if at, moon := must.AtMost.Unit, bound.Unit; at != moon && at != "" && moon != "" {
+			t.wrongKey("moonshot", CodeConflict, "moonshot must be in the unit of at_most, which is %s, and not in %s", at, moon)
+		}
 	}
 	t.end()
 	return must

@@ -58,6 +58,17 @@ type Mediator struct {
 	Args      []string // more flags
 }
 
+// Namespaces are the names of what is made for a host: its own one, and that of its NAT, if it has one.
+func (h Host) Namespaces() []string {
+	if h.NAT == NoNAT || h.NAT == "" {
+		return []string{h.Name}
+	}
+	return []string{h.Name, h.Name + natSuffix}
+}
+
+// natSuffix makes of the name of a host that of its NAT.
+const natSuffix = "-nat"
+
 // What a run does.
 type What string
 

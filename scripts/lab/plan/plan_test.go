@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,21 @@ func TestAWholeFile(t *testing.T) {
 	}
 }
 
+// The names of the cuts are those that the peer has.
+func TestCuts(t *testing.T) {
+	source, err := os.ReadFile("../../../peer/client/cuts.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, match := range regexp.MustCompile(`(?m)^\tCut\w+ +Cut = "(.+)"`).FindAllSubmatch(source, -1) {
+		named = append(named, string(match[1]))
+	}
+	if !slices.Equal(cuts, named) {
+		t.Errorf("a lab file takes %q, and a peer %q", cuts, named)
+	}
+}
+
 func TestWithoutLinksAndNames(t *testing.T) {
 	p, err := Parse("folder/some.toml", "[[host]]\nname = \"a\"\n[[run]]\nname = \"r\"\nwhat = \"ping\"")
 	if err != nil {
@@ -202,6 +218,8 @@ func TestWhatIsWrongIsToldWithItsLine(t *testing.T) {
 		{"name of a host", `name = "seeder"`, `name = "Seeder!"`, `name = "Seeder!"`, CodeBadName, ""},
 		{"no name", `name = "seeder"`, "", "[[host]]\n", CodeMissing, "a host: name is missing"},
 		{"duplicate host", `name = "leecher"`, `name = "seeder"`, "name = \"seeder\"\nlink", CodeDuplicate, `host "seeder"`},
+		{"the name of a NAT before it", `name = "seeder"`, `name = "leecher-nat"`, "name = \"leecher\"\nlink", CodeDuplicate, "NAT"},
+		{"the name of a NAT behind it", "[[run]]", "[[host]]\nname = \"leecher-nat\"\n[[run]]", `name = "leecher-nat"`, CodeDuplicate, "NAT"},
 		{"unknown NAT", `"symmetric"`, `"conic"`, "nat =", CodeBadChoice, `"udp-blocked"`},
 		{"mediator behind a NAT", `args = ["--turn"]`, `nat = "cone"`, "nat = \"cone\"", CodeConflict, "behind a NAT"},
 		{"bootstrap of nobody", `bootstrap = ["m1"]`, `bootstrap = ["m9"]`, "bootstrap =", CodeReference, `"m9"`},
@@ -222,7 +240,8 @@ func TestWhatIsWrongIsToldWithItsLine(t *testing.T) {
 		{"no mediator", `["m1", "m2"]`, `["m1", "seeder"]`, "mediators =", CodeReference, "no mediator"},
 		{"no mediators", `["m1", "m2"]`, `[]`, "mediators =", CodeMissing, ""},
 		{"twice the same", `["m1", "m2"]`, `["m1", "m1"]`, "mediators =", CodeDuplicate, ""},
-		{"what is no cut", "size = ", "without = [\"A b\"]\nsize = ", "without =", CodeBadName, "A b"},
+		{"what is no cut", "size = ", "without = [\"offers\"]\nsize = ", "without =", CodeBadChoice, "pipelining, offer, "},
+		{"cuts of the prototype", "size = ", "flow = \"prototype\"\nwithout = [\"offer\"]\nsize = ", "without =", CodeConflict, "flow"},
 		{"unknown flow", "size = ", "flow = \"slow\"\nsize = ", "flow =", CodeBadChoice, "slow"},
 		{"size", `size = "200KB"`, `size = "big"`, "size =", CodeBadSize, "big"},
 		{"all contents are too large", `size = "200KB"`, `size = "64MB"`, "size =", CodeRange, "together"},
@@ -240,6 +259,7 @@ func TestWhatIsWrongIsToldWithItsLine(t *testing.T) {
 		{"no time between", `to = "complete"`, `to = "started"`, "to =", CodeConflict, ""},
 		{"bound", `at_most = "1s"`, `at_most = "fast"`, `at_most = "fast"`, CodeBadBound, "fast"},
 		{"bound of nothing", `at_most = "1s"`, `at_most = "0rtt"`, `at_most = "0rtt"`, CodeBadBound, ""},
+		{"bounds of two units", `moonshot = "600ms"`, `moonshot = "11rtt"`, "moonshot =", CodeConflict, "unit"},
 		{"ratio to nothing", `at_most = "1s"`, `at_most = "0.5x"`, "at_most =", CodeConflict, "against"},
 		{"against, and no ratio", `at_most = "0.5x"`, `at_most = "1s"`, "at_most = \"1s\"\nag", CodeConflict, "ratio"},
 		{"against nothing", `against = "other"`, `against = "none"`, "against =", CodeReference, ""},

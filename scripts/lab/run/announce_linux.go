@@ -33,7 +33,11 @@ func (r *doing) announces(ctx context.Context, from, n int) error {
 		if index == from {
 			r.startsNow()
 		}
-		if err := r.announce(ctx, row); err != nil {
+		err := r.announce(ctx, row)
+		if ctx.Err() != nil {
+			return ctx.Err() // what is lost then, we ended ourselves
+		}
+		if err != nil {
 			row.Outcome, row.ErrorCode, row.Error = timeline.Failed, codeOf(err), err.Error()
 		}
 		r.row(row)

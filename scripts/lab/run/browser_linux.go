@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -141,11 +142,14 @@ func (r *doing) startTracker(ctx context.Context) error {
 	return err
 }
 
-// pages makes one introduction. An error is one of the drivers.
-func (r *doing) pages(ctx context.Context, index int, seeders, leechers *driver) error {
+// pages makes one introduction. An error is one of the drivers; there may be rows nevertheless.
+func (r *doing) pages(ctx context.Context, index int, seeders, leechers *driver) (trouble error) {
 	defer func() {
+		if trouble != nil {
+			return // they are started again
+		}
 		for _, d := range []*driver{leechers, seeders} {
-			_, _ = d.tell(ctx, order{Do: "leave"}) // the next introduction tells what is wrong with it
+			trouble = errors.Join(trouble, d.leave(ctx))
 		}
 	}()
 	seeded, err := seeders.tell(ctx, order{
@@ -166,7 +170,7 @@ func (r *doing) pages(ctx context.Context, index int, seeders, leechers *driver)
 		}
 		row := &timeline.Row{Index: index, Content: i + 1, Outcome: got.Outcome, ErrorCode: got.ErrorCode, Error: got.Error, Stamps: got.stamps()}
 		r.row(row)
-		if got.Outcome != timeline.Done {
+		if row.Outcome != timeline.Done {
 			r.failedFrom(index, i+2, codeEarlier, "")
 			return nil
 		}
@@ -186,15 +190,29 @@ func (r *doing) failedFrom(index, content int, code, text string) {
 	}
 }
 
-// stamps are the phases in the form of a row. Those that came before started, or have no name there, are left out.
+// stamps are the phases in the form of a row. Those that came before started, that no table takes, or that have no name there, are
+// left out.
 func (a *report) stamps() timeline.Stamps {
 	stamps := make(timeline.Stamps)
 	for _, phase := range timeline.Phases {
-		if at, reached := a.Phases[phase]; reached && at >= 0 && at < 1e9 {
-			stamps[phase] = time.Duration(at*1000+0.5) * time.Microsecond
+		at, reached := a.Phases[phase]
+		if !reached || at < 0 || at > 2*float64(timeline.MaxStamp.Milliseconds()) { // what is more might not fit the type
+			continue
+		}
+		if stamp := time.Duration(at*1000+0.5) * time.Microsecond; stamp <= timeline.MaxStamp {
+			stamps[phase] = stamp
 		}
 	}
 	return stamps
+}
+
+// leave has the browser close its page. A browser that cannot would disturb the next introduction.
+func (d *driver) leave(ctx context.Context) error {
+	left, err := d.tell(ctx, order{Do: "leave"})
+	if err == nil && left.Error != "" {
+		err = withCode(codeProgram, fmt.Errorf("%s cannot close its page: %s", d.name, left.Error))
+	}
+	return err
 }
 
 // tell gives an order and waits for what becomes of it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -123,6 +124,9 @@ func (r *doing) row(row *timeline.Row) {
 	if row.Content == 0 {
 		row.Content = 1
 	}
+	if wrong := row.Check(); wrong != nil {
+		spoil(row, wrong)
+	}
 	r.told[[2]int{row.Index, row.Content}] = true
 	if row.Outcome == timeline.Done {
 		r.done++
@@ -133,6 +137,19 @@ func (r *doing) row(row *timeline.Row) {
 		r.failed = err
 	}
 	r.Say(r.Run, r.done, r.broken)
+}
+
+// spoil makes a row that no table takes one of a program that failed: a page may tell anything, and one of many
+// introductions must not end all. Stamps that cannot be are dropped.
+func spoil(row *timeline.Row, wrong error) {
+	text := wrong.Error()
+	if row.Error != "" {
+		text += ", and it says: " + row.Error
+	}
+	row.Outcome, row.ErrorCode, row.Error = timeline.Failed, codeProgram, clip("what it told is no row: "+text, timeline.MaxText)
+	maps.DeleteFunc(row.Stamps, func(phase timeline.Phase, at time.Duration) bool {
+		return at < 0 || at > timeline.MaxStamp || phase == timeline.Started && at != 0
+	})
 }
 
 // clip cuts a text to so many bytes, between its characters.

@@ -87,6 +87,27 @@ func TestARowThatCannotBeKeptIsTold(t *testing.T) {
 	}
 }
 
+// A page may tell anything: it is a failure of its introduction, and not of the lab.
+func TestWhatIsNoRowIsAFailure(t *testing.T) {
+	for name, row := range map[string]timeline.Row{
+		"no outcome":           {Index: 1},
+		"a code of complete":   {Index: 1, Outcome: timeline.Done, ErrorCode: "x"},
+		"no code of a failure": {Index: 1, Outcome: timeline.Failed, Error: "why"},
+		"a code that is none":  {Index: 1, Outcome: timeline.Failed, ErrorCode: "It broke!"},
+		"a late stamp":         {Index: 1, Outcome: timeline.Done, Stamps: timeline.Stamps{timeline.Complete: 1e9 * time.Second, timeline.ChannelOpen: 1}},
+		"an early stamp":       {Index: 1, Outcome: timeline.Done, Stamps: timeline.Stamps{timeline.Complete: -1, timeline.ChannelOpen: 1}},
+	} {
+		r, rows := doingOf(some)
+		r.row(&row)
+		if r.failed != nil || r.broken != 1 || len(*rows) != 1 || row.Outcome != timeline.Failed || row.ErrorCode != codeProgram || len(row.Stamps) > 1 {
+			t.Errorf("%s: %v, %+v", name, r.failed, row)
+		}
+		if name == "no code of a failure" && !strings.HasSuffix(row.Error, "why") {
+			t.Errorf("it does not say why: %s", row.Error)
+		}
+	}
+}
+
 func TestContentsAfterOneThatFailedAreSkipped(t *testing.T) {
 	run := some
 	run.Contents = 3
@@ -100,7 +121,7 @@ func TestContentsAfterOneThatFailedAreSkipped(t *testing.T) {
 
 func TestPhasesOfPages(t *testing.T) {
 	a := report{Phases: map[timeline.Phase]float64{
-		timeline.Started: 0, timeline.ChannelOpen: 12.3456, timeline.Complete: -1, timeline.FirstPiece: 1e300, "unheard": 3,
+		timeline.Started: 0, timeline.ChannelOpen: 12.3456, timeline.Complete: -1, timeline.FirstPiece: 1e300, timeline.ICEConnected: 1e7, "unheard": 3,
 	}}
 	got := a.stamps()
 	if len(got) != 2 || got[timeline.ChannelOpen] != 12346*time.Microsecond {
