@@ -107,7 +107,7 @@ type rawResult struct {
 }
 
 func newRawEnd() (*rawEnd, error) {
-	pc, err := New(Config{}).newPeerConnection(webrtc.Configuration{}, func() bool { return false }, func() string { return "" })
+	pc, _, err := New(Config{}).newPeerConnection(webrtc.Configuration{}, func() bool { return false }, func() string { return "" })
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,9 @@ import (
 // session is one pion peer connection. A Conn has one, and a second one after
 // it lost a glare. Its fields and methods are owned by the Conn's run, but for post's callers.
 type session struct {
-	conn *Conn
-	pc   *webrtc.PeerConnection
+	conn  *Conn
+	pc    *webrtc.PeerConnection
+	latch *latch // of its sockets
 
 	held      Signal          // without trickling: our description, which waits for the candidates
 	described bool            // our description was sent: candidates may follow
@@ -70,11 +71,11 @@ func (c *channel) next() ([]byte, error) {
 // newSession makes the peer connection; an offerer's offer is sent by offer.
 func newSession(conn *Conn) (*session, error) {
 	s := &session{conn: conn}
-	pc, err := conn.transport.newPeerConnection(configurationOf(conn.peering.ICEServers), s.controls.Load, func() string { return s.password.Load().(string) })
+	pc, latch, err := conn.transport.newPeerConnection(configurationOf(conn.peering.ICEServers), s.controls.Load, func() string { return s.password.Load().(string) })
 	if err != nil {
 		return nil, fmt.Errorf("preparing a connection: %w", err)
 	}
-	s.pc = pc
+	s.pc, s.latch = pc, latch
 	s.password.Store("")
 	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) {
 		s.post(event{candidate: &candidateEvent{candidate}})
@@ -336,6 +337,7 @@ var (
 
 // close ends the peer connection and waits for its goroutines.
 func (s *session) close() error {
+	s.latch.close()
 	if err := s.pc.GracefulClose(); err != nil && !errors.Is(err, webrtc.ErrConnectionClosed) {
 		return fmt.Errorf("closing a connection: %w", err)
 	}

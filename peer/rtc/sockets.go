@@ -44,7 +44,8 @@ type latch struct {
 	mu     sync.Mutex
 	opened bool        // guarded by mu: somebody listens to DTLS
 	done   bool        // guarded by mu: DTLS is done, or the connection over
-	wake   []func()    // guarded by mu: has each socket look at what it holds; bounded by the sockets
+	over   bool        // guarded by mu: the connection is being closed
+	wake   []func()    // guarded by mu: has each socket look at what it holds, or see that it is over; bounded by the sockets
 	again  *time.Timer // guarded by mu: of repeat; nil: nothing is repeated
 }
 
@@ -95,12 +96,34 @@ func isDTLS(packet []byte) bool { return len(packet) > 0 && packet[0] >= 20 && p
 // open lets everything through from now on.
 func (l *latch) open() {
 	l.mu.Lock()
+	l.opened = true
+	l.mu.Unlock()
+	l.wakeAll()
+}
+
+// close ends every read that waits: a STUN server that does not answer would be waited for, for five seconds.
+func (l *latch) close() {
+	l.mu.Lock()
+	l.over = true
+	l.mu.Unlock()
+	l.end()
+	l.wakeAll()
+}
+
+func (l *latch) wakeAll() {
+	l.mu.Lock()
 	wake := l.wake
-	l.opened, l.wake = true, nil
 	l.mu.Unlock()
 	for _, wake := range wake {
 		wake()
 	}
+}
+
+// isOver reports whether the connection is being closed.
+func (l *latch) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
 }
 
 // isOpen reports whether nothing is held back any more.
@@ -110,12 +133,14 @@ func (l *latch) isOpen() bool {
 	return l.opened
 }
 
-// onOpen has wake called when the latch opens, unless it is open.
-func (l *latch) onOpen(wake func()) {
+// watch has wake called when the latch opens, and when the connection is closed.
+func (l *latch) watch(wake func()) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.opened {
-		l.wake = append(l.wake, wake)
+	l.wake = append(l.wake, wake)
+	over := l.over
+	l.mu.Unlock()
+	if over {
+		wake()
 	}
 }
 

@@ -133,6 +133,41 @@ func TestADeadlineHoldsBeforeTheLatchOpens(t *testing.T) {
 	}
 }
 
+// TestTheEndEndsEveryRead: a STUN server that does not answer is not waited for.
+func TestTheEndEndsEveryRead(t *testing.T) {
+	network, err := newSockets(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := func() net.PacketConn {
+		conn, err := network.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if err := conn.SetReadDeadline(time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	ended := make(chan error, 1)
+	read := func(conn net.PacketConn) {
+		_, _, err := conn.ReadFrom(make([]byte, 10))
+		ended <- err
+	}
+	waiting := listen()
+	go read(waiting)
+	network.latch.open() // which alone ends none
+	network.latch.close()
+	if err := wait(t, ended, "the read"); !isTimeout(err) {
+		t.Errorf("it ended with %v", err)
+	}
+	go read(listen()) // one that is made only then
+	if err := wait(t, ended, "another read"); !isTimeout(err) {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 // TestANominationIsSaidAgain: until DTLS is done, and not for ever.
 func TestANominationIsSaidAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

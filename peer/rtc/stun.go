@@ -86,7 +86,7 @@ type held struct {
 
 func newSoundUDP(conn transport.UDPConn, latch *latch) *soundUDP {
 	c := &soundUDP{UDPConn: conn, latch: latch}
-	latch.onOpen(c.wake)
+	latch.watch(c.wake)
 	return c
 }
 
@@ -98,11 +98,11 @@ func (c *soundUDP) wake() {
 	_ = c.UDPConn.SetReadDeadline(time.Unix(1, 0)) // in a closed socket nobody waits
 }
 
-// awoke reports whether a read was ended by wake, and gives the reader its own deadline back.
+// awoke reports whether a read was ended by wake, and is to go on, and gives the reader its own deadline back.
 func (c *soundUDP) awoke() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.woken {
+	if !c.woken || c.latch.isOver() {
 		return false
 	}
 	c.woken = false
@@ -114,7 +114,7 @@ func (c *soundUDP) SetReadDeadline(at time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = at
-	if c.woken { // awoke sets it
+	if c.woken { // awoke sets it, unless it is the end
 		return nil
 	}
 	return c.UDPConn.SetReadDeadline(at)

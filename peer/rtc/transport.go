@@ -118,11 +118,12 @@ func (t *Transport) Close() {
 	}
 }
 
-// newPeerConnection makes a peer connection with sockets of its own. controls says whether we nominate, password returns the other side's for ICE, once there is one.
-func (t *Transport) newPeerConnection(configuration webrtc.Configuration, controls func() bool, password func() string) (*webrtc.PeerConnection, error) {
+// newPeerConnection makes a peer connection with sockets of its own. controls says whether we nominate, password returns the other
+// side's for ICE, once there is one.
+func (t *Transport) newPeerConnection(configuration webrtc.Configuration, controls func() bool, password func() string) (*webrtc.PeerConnection, *latch, error) {
 	network, err := newSockets(t.network)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	settings := t.settings
 	settings.SetNet(network)
@@ -135,7 +136,7 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration, contro
 	}
 	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(configuration)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pc.SCTP().Transport().OnStateChange(func(state webrtc.DTLSTransportState) {
 		switch state {
@@ -147,7 +148,7 @@ func (t *Transport) newPeerConnection(configuration webrtc.Configuration, contro
 			network.latch.end()
 		}
 	})
-	return pc, nil
+	return pc, network.latch, nil
 }
 
 // Peering says who is to be connected with whom, and how.
