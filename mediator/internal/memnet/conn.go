@@ -2,7 +2,6 @@ package memnet
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -136,6 +135,9 @@ func (l *link) look() {
 			muted = true
 		}
 	}
+	if l.lost { // what is under way, and what waits for a host that was cut off before
+		l.lanes[0].queue, l.lanes[1].queue = nil, nil
+	}
 	if muted == l.muted {
 		return
 	}
@@ -156,16 +158,13 @@ func (l *link) look() {
 		if since := now.Sub(c.heard); since > l.net.config.KeepAlive { // keep-alives, that are not sent here, were answered until now
 			c.heard = now.Add(-(since % l.net.config.KeepAlive))
 		}
-		if len(l.lanes[side].queue) > 0 {
+		if len(l.lanes[side].queue) > 0 || l.lanes[side].running {
 			c.asked = now
 		} else {
 			c.asked = c.heard.Add(l.net.config.KeepAlive)
 		}
 		l.lanes[side].stop()
 		c.patience()
-	}
-	if l.lost {
-		l.lanes[0].queue, l.lanes[1].queue = nil, nil
 	}
 	if !muted { // a side that has given up answers the next packet with a stateless reset
 		for side, c := range l.sides {
@@ -468,5 +467,3 @@ func (c *conn) Scope() network.ConnScope {
 
 // Transport implements [transport.CapableConn].
 func (c *conn) Transport() transport.Transport { return c.transport }
-
-var errStreamClosed = errors.New("the stream was closed")

@@ -1,6 +1,7 @@
 package memnet
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 )
+
+var errStreamClosed = errors.New("the stream was closed")
 
 // streams is one stream of a connection, both sides of it: two halves, one in
 // each direction. Guarded by link.mu.

@@ -35,6 +35,16 @@ func newPlot(title, x, y string) *plot.Plot {
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
 	p.Title.Padding = 3 * vg.Millimeter
 	p.X.Padding, p.Y.Padding = 0, 0
+	p.X.Label.Padding, p.Y.Label.Padding = vg.Millimeter, vg.Millimeter
+	for style, size := range map[*draw.TextStyle]vg.Length{
+		&p.Title.TextStyle: 11, &p.X.Label.TextStyle: 10, &p.Y.Label.TextStyle: 10,
+		&p.X.Tick.Label: 9, &p.Y.Tick.Label: 9, &p.Legend.TextStyle: 9,
+	} {
+		style.Font.Variant, style.Font.Size = "Sans", vg.Points(float64(size))
+	}
+	p.Legend.Padding, p.Legend.ThumbnailWidth = vg.Millimeter, 6*vg.Millimeter
+	p.Legend.XOffs, p.Legend.YOffs = 3*vg.Millimeter, -2*vg.Millimeter
+	p.Y.Tick.Marker = plainTicks{}
 	grid := plotter.NewGrid()
 	for _, line := range []*draw.LineStyle{&grid.Horizontal, &grid.Vertical} {
 		line.Color, line.Width = color.Gray{0xdd}, vg.Points(.5)
@@ -46,13 +56,15 @@ func newPlot(title, x, y string) *plot.Plot {
 // save draws pictures beside each other.
 func save(w io.Writer, plots ...*plot.Plot) error {
 	canvas := vgsvg.New(width*vg.Length(max(1, float64(len(plots))*.6)), height)
-	if len(plots) == 1 {
-		plots[0].Draw(draw.New(canvas))
-	} else {
-		tiles := draw.Tiles{Rows: 1, Cols: len(plots), PadX: 5 * vg.Millimeter, PadTop: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter}
-		for i, row := range plot.Align([][]*plot.Plot{plots}, tiles, draw.New(canvas))[0] {
-			plots[i].Draw(row)
-		}
+	paper := draw.New(canvas)
+	paper.SetColor(color.White)
+	paper.Fill(paper.Rectangle.Path())
+	tiles := draw.Tiles{
+		Rows: 1, Cols: len(plots), PadX: 8 * vg.Millimeter,
+		PadTop: 3 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 3 * vg.Millimeter, PadRight: 6 * vg.Millimeter,
+	}
+	for i, tile := range plot.Align([][]*plot.Plot{plots}, tiles, paper)[0] {
+		plots[i].Draw(tile)
 	}
 	_, err := canvas.WriteTo(w)
 	return err
@@ -63,7 +75,7 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // drawLatency draws how many of the lookups had named a living seeder after what time; those
 // that never did count as not yet.
 func drawLatency(w io.Writer, results []*Result) error {
-	p := newPlot("From get_peers to a living seeder, and to its answer (dashed)", "time, ms (logarithmic)", "lookups, %")
+	p := newPlot("From get_peers to a living seeder, and to its answer (dashed)", "time, ms", "lookups, %")
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, logTicks{}
 	p.Y.Min, p.Y.Max = 0, 100
 	least, longest := math.Inf(1), 1.0
@@ -116,7 +128,7 @@ func drawHops(w io.Writer, results []*Result) error {
 	for _, r := range results {
 		most = max(most, quantile(r.hops(), 1))
 	}
-	bar := vg.Points(min(28, 200/float64(len(results)*(most+1))))
+	bar := vg.Points(min(28, 300/float64(len(results)*(most+1))))
 	for i, r := range results {
 		values := make(plotter.Values, most+1)
 		hops := r.hops()
@@ -137,8 +149,9 @@ func drawHops(w io.Writer, results []*Result) error {
 		names[i] = strconv.Itoa(i)
 	}
 	p.NominalX(names...)
-	p.Y.Min = 0
-	p.Legend.Top = true
+	p.X.Min, p.X.Max = -.6, float64(most)+.6
+	p.Y.Min, p.Y.Max = 0, 100
+	p.Legend.Top, p.Legend.XOffs, p.Legend.Padding = true, -p.Legend.XOffs, 3*vg.Millimeter
 	return save(w, p)
 }
 
@@ -168,9 +181,9 @@ func drawGrowth(w io.Writer, results []*Result) error {
 	at := func(get func(Lookup) time.Duration, part float64) func(*Result) float64 {
 		return func(r *Result) float64 { return milliseconds(quantile(r.times(get), part)) }
 	}
-	latency := newPlot("Latency", "mediators (logarithmic)", "ms")
-	traffic := newPlot("Sent by a mediator in an hour", "mediators (logarithmic)", "messages, thousands; MB")
-	state := newPlot("Kept by a mediator, on average", "mediators (logarithmic)", "number")
+	latency := newPlot("Latency", "mediators", "ms")
+	traffic := newPlot("Sent by a mediator in an hour", "mediators", "messages, thousands; MB")
+	state := newPlot("Kept by a mediator, on average", "mediators", "number")
 	var plots []*plot.Plot
 	for _, set := range []struct {
 		plot   *plot.Plot
@@ -185,7 +198,6 @@ func drawGrowth(w io.Writer, results []*Result) error {
 		}{
 			{"seeder named, median", at(found, .5)},
 			{"seeder named, 99 %", at(found, .99)},
-			{"seeder answered, median", at(reached, .5)},
 			{"record found, median", at(inDHT, .5)},
 		}},
 		{traffic, []struct {
@@ -221,6 +233,20 @@ func drawGrowth(w io.Writer, results []*Result) error {
 		plots = append(plots, set.plot)
 	}
 	return save(w, plots...)
+}
+
+// plainTicks are those of gonum, without digits that say nothing.
+type plainTicks struct{}
+
+// Ticks implements [plot.Ticker].
+func (plainTicks) Ticks(low, high float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(low, high)
+	for i := range ticks {
+		if !ticks[i].IsMinor() {
+			ticks[i].Label = strconv.FormatFloat(ticks[i].Value, 'f', -1, 64)
+		}
+	}
+	return ticks
 }
 
 // logTicks are 1, 2 and 5 of each power of ten, written out.

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -114,18 +115,19 @@ func (f figure) text() string {
 }
 
 // Write writes table.md, results.csv (a row for each result), lookups.csv (a row
-// for each lookup) and the pictures into a folder, which it makes.
+// for each lookup), results.json (all of it, for Read) and the pictures into a folder, which it makes.
 func Write(dir string, results []*Result) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("making the folder of the results: %w", err)
 	}
 	for name, write := range map[string]func(io.Writer) error{
-		"table.md":    func(w io.Writer) error { _, err := io.WriteString(w, Table(results)); return err },
-		"results.csv": func(w io.Writer) error { return writeResults(w, results) },
-		"lookups.csv": func(w io.Writer) error { return writeLookups(w, results) },
-		"latency.svg": func(w io.Writer) error { return drawLatency(w, results) },
-		"hops.svg":    func(w io.Writer) error { return drawHops(w, results) },
-		"growth.svg":  func(w io.Writer) error { return drawGrowth(w, results) },
+		"table.md":     func(w io.Writer) error { _, err := io.WriteString(w, Table(results)); return err },
+		"results.csv":  func(w io.Writer) error { return writeResults(w, results) },
+		"lookups.csv":  func(w io.Writer) error { return writeLookups(w, results) },
+		"results.json": func(w io.Writer) error { return json.NewEncoder(w).Encode(results) },
+		"latency.svg":  func(w io.Writer) error { return drawLatency(w, results) },
+		"hops.svg":     func(w io.Writer) error { return drawHops(w, results) },
+		"growth.svg":   func(w io.Writer) error { return drawGrowth(w, results) },
 	} {
 		file, err := os.Create(filepath.Join(dir, name))
 		if err != nil {
@@ -140,6 +142,18 @@ func Write(dir string, results []*Result) error {
 		}
 	}
 	return nil
+}
+
+// Read reads the results that Write wrote into a folder.
+func Read(dir string) (results []*Result, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err != nil {
+		return nil, fmt.Errorf("reading results: %w", err)
+	}
+	if err := json.Unmarshal(text, &results); err != nil {
+		return nil, fmt.Errorf("reading results: %s: %w", filepath.Join(dir, "results.json"), err)
+	}
+	return results, nil
 }
 
 func writeResults(w io.Writer, results []*Result) error {

@@ -21,7 +21,8 @@ var (
 	lookups   = flag.Int("simulate.lookups", 5000, "lookups of each network, in all")
 	leaving   = flag.Float64("simulate.leaving", 0.1, "the part of the mediators that die in an hour")
 	seed      = flag.Uint64("simulate.seed", 1, "of who is where, and does what when")
-	out       = flag.String("simulate.out", "", "folder for table.md, results.csv, lookups.csv and the pictures")
+	out       = flag.String("simulate.out", "", "folder for table.md, results.csv, lookups.csv, results.json and the pictures")
+	with      = flag.String("simulate.with", "", "folder of an earlier -simulate.out, whose results are drawn too")
 	refresh   = flag.Duration("simulate.refresh", 0, "how often a routing table is refreshed; 0: as every mediator does")
 )
 
@@ -44,11 +45,20 @@ func run(t *testing.T, config Config) (result *Result) {
 
 // TestSimulate is the experiment: see the package comment.
 func TestSimulate(t *testing.T) {
-	if *simulated == "" {
+	if *simulated == "" && *with == "" {
 		t.Skip("an experiment, not a test: -simulate 10,100,1000 -timeout 60m -v")
 	}
 	var results []*Result
-	for _, text := range strings.Split(*simulated, ",") {
+	if *with != "" {
+		var err error
+		if results, err = Read(*with); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for text := range strings.SplitSeq(*simulated, ",") {
+		if text == "" { // only what was read is drawn
+			continue
+		}
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
@@ -71,6 +81,11 @@ func TestSimulate(t *testing.T) {
 			if err := Write(*out, results); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+	if *out != "" && len(results) > 0 {
+		if err := Write(*out, results); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -64,6 +64,9 @@ func TestSmall(t *testing.T) {
 			}
 		}
 	}
+	if again, err := Read(dir); err != nil || Table(again) != Table(results) {
+		t.Errorf("the results read again are others: %v", err)
+	}
 	if err := Write(filepath.Join(dir, "table.md", "x"), results); err == nil {
 		t.Error("results were written into a file")
 	}

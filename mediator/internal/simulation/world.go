@@ -37,7 +37,7 @@ type Config struct {
 	Moving     time.Duration // after which the seeder of a mediator that died is at another one
 
 	Discovery discovery.Timing // zero fields: those of every mediator
-	Logger    *slog.Logger     // of all mediators; nil: none
+	Logger    *slog.Logger     `json:"-"` // of all mediators; nil: none
 }
 
 // Default is an hour of so many mediators as in the issue: a tenth of them die in it.
