@@ -39,16 +39,6 @@ func DefaultPieceLength(totalLength int64) int64 {
 	return pieceLength
 }
 
-// SeedPieceLength is the piece length that a seeder chooses where none is named. It is [DefaultPieceLength], but one leaf
-// for contents of several leaves up to 1 MiB: a connection begins slowly, and the first piece is there, and of
-// use, some round trips earlier.
-func SeedPieceLength(totalLength int64) int64 {
-	if totalLength > LeafLength && totalLength <= 64*LeafLength {
-		return LeafLength
-	}
-	return DefaultPieceLength(totalLength)
-}
-
 // Check reports whether the geometry is one that can be named.
 func (g Geometry) Check() error {
 	switch {

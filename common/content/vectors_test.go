@@ -278,7 +278,6 @@ func TestGeometryVectors(t *testing.T) {
 		Defaults, Vectors []struct {
 			TotalLength     int64 `json:"total_length"`
 			PieceLength     int64 `json:"piece_length"`
-			SeedPieceLength int64 `json:"seed_piece_length"`
 			Pieces          int
 			ProofSpan       int `json:"proof_span"`
 			Some            []some
@@ -290,13 +289,8 @@ func TestGeometryVectors(t *testing.T) {
 		if got := content.DefaultPieceLength(v.TotalLength); got != v.PieceLength {
 			t.Errorf("the default for %d is %d instead of %d", v.TotalLength, got, v.PieceLength)
 		}
-		if got := content.SeedPieceLength(v.TotalLength); got != v.SeedPieceLength {
-			t.Errorf("a seeder of %d chooses %d instead of %d", v.TotalLength, got, v.SeedPieceLength)
-		}
-		for _, length := range []int64{v.PieceLength, v.SeedPieceLength} {
-			if err := (content.Geometry{TotalLength: v.TotalLength, PieceLength: length}).Check(); err != nil {
-				t.Error(err)
-			}
+		if err := (content.Geometry{TotalLength: v.TotalLength, PieceLength: v.PieceLength}).Check(); err != nil {
+			t.Error(err)
 		}
 	}
 	checked := 0

@@ -43,7 +43,7 @@ type link struct {
 	open      bool
 	closing   bool
 	succeeded bool                   // by another link to the same peer
-	opened    time.Time              // when it opened
+	offered   string                 // the last offer of the peer; "": there was none
 	since     time.Time              // when it last had a share, or opened
 	maxFrame  int                    // bytes that can be sent in a frame
 	shares    map[*Share]bool        // contents in common, each with this peer in its swarm
@@ -99,8 +99,8 @@ func (c *Client) signalled(m mediation.Signal) {
 		if share == nil || m.PeerID == c.self {
 			return
 		}
-		if l != nil && l.open && time.Since(l.opened) < firstWait {
-			return // it crossed our own, or was on its way for long: nobody who begins anew is that soon
+		if l != nil && l.offered == signal.SDP {
+			return // it came by two ways
 		}
 		var waiting []*Share
 		if l != nil && l.open { // it begins anew, so the old connection is dead on its side
@@ -122,6 +122,9 @@ func (c *Client) signalled(m mediation.Signal) {
 		share.look()
 	}
 	if l != nil {
+		if signal.Kind == rtc.Offer {
+			l.offered = signal.SDP
+		}
 		l.conn.Signal(signal)
 	}
 }
@@ -164,7 +167,7 @@ func (l *link) Opened(maxFrame int) {
 			return
 		}
 		l.stamp(timeline.ChannelOpen, at)
-		l.open, l.maxFrame, l.since, l.opened = true, maxFrame, at, at
+		l.open, l.maxFrame, l.since = true, maxFrame, at
 		l.client.jobs++
 		go l.upload()
 		l.admit()

@@ -22,7 +22,7 @@ type Config struct {
 	Parallel     int            // introductions at a time; 0: one
 	Contents     int            // of each pair, over the same connection; 0: one
 	Size         int64          // bytes of a content of ours, at most MaxSize
-	PieceLength  int64          // bytes of its pieces; 0: [content.SeedPieceLength]
+	PieceLength  int64          // bytes of its pieces; 0: [content.DefaultPieceLength]
 	Dictionaries bool           // leechers are told piece hashes, where we know them
 	Flow         timeline.Flow  // [timeline.Fast] or [timeline.Prototype]
 	Without      []client.Cut   // what saves round trips and is left out by peers of the fast flow, to see what it saves
@@ -64,7 +64,7 @@ func (t Tally) Left() int { return t.Introductions - t.Complete - t.Failed }
 func (c Config) withDefaults() Config {
 	c.Parallel, c.Contents = max(1, c.Parallel), max(1, c.Contents)
 	if c.PieceLength == 0 {
-		c.PieceLength = content.SeedPieceLength(c.Size)
+		c.PieceLength = content.DefaultPieceLength(c.Size)
 	}
 	if c.Poll == 0 {
 		c.Poll = time.Second

@@ -89,7 +89,7 @@ func openSource(ctx context.Context, path string, pieceLength int64, progress fu
 	}()
 	settled := state.settledAt(now())
 	if pieceLength == 0 {
-		pieceLength = content.SeedPieceLength(state.size)
+		pieceLength = content.DefaultPieceLength(state.size)
 	}
 	geometry := content.Geometry{TotalLength: state.size, PieceLength: pieceLength}
 	if state.size > content.MaxTotalLength {

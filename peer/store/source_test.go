@@ -34,7 +34,7 @@ func write(t *testing.T, path string, data []byte) string {
 
 func open(t *testing.T, path string) *Source {
 	t.Helper()
-	source, err := Open(t.Context(), path, 64<<10, nil)
+	source, err := Open(t.Context(), path, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestWhatWasHashedIsNotHashedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			now := changed.Add(test.later[0])
-			source, err := openSource(t.Context(), path, 64<<10, nil, func() time.Time { return now })
+			source, err := openSource(t.Context(), path, 0, nil, func() time.Time { return now })
 			if err != nil {
 				t.Fatal(err)
 			}

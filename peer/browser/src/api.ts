@@ -202,7 +202,7 @@ export interface SeedOptions {
   readonly name?: string;
   /** The media type; default: the File's own. */
   readonly type?: string;
-  /** Bytes, a power of two from 16384; default: by the length, see SeedPieceLength. */
+  /** Bytes, a power of two from 16384; default: by the length, see DefaultPieceLength. */
   readonly pieceLength?: number;
 }
 

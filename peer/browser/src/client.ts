@@ -21,7 +21,7 @@ import {
   pageCrew,
   parseInfo,
   parseLink,
-  SeedPieceLength,
+  DefaultPieceLength,
   sum,
   validateInfo,
 } from "./content.ts";
@@ -366,7 +366,7 @@ export class Client {
 
   async #hash(transfer: Transfer, file: Blob, name: string, options: SeedOptions, signal: AbortSignal): Promise<void> {
     try {
-      const pieceLength = options.pieceLength ?? SeedPieceLength(file.size);
+      const pieceLength = options.pieceLength ?? DefaultPieceLength(file.size);
       const geometry = new Geometry(file.size, pieceLength);
       const summary = await sum(geometry, file, { crew: this.#seams.crew, signal, progress: (bytes) => transfer.hashed(bytes) });
       if (transfer.ended) return;

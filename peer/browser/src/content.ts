@@ -26,7 +26,6 @@ export {
   MaxProofHashes,
   MaxTotalLength,
   Proofs,
-  SeedPieceLength,
 } from "./content/tree.ts";
 export { type HashOptions, hashLeaves, hashPiece } from "./content/part.ts";
 export { type Summary, type SumOptions, sum } from "./content/sum.ts";

@@ -22,7 +22,6 @@ import {
   Proofs,
   sum,
   toDictionary,
-  SeedPieceLength,
 } from "../src/content.ts";
 import { join } from "../src/content/join.ts";
 import { codeOf, sample, vectors } from "./vectors.ts";
@@ -209,17 +208,9 @@ describe("geometry.json", () => {
     some?: { piece: number; offset: number; size: number; leaves: number }[];
     code?: string;
   }
-  const file = vectors<{ defaults: { total_length: number; piece_length: number; seed_piece_length: number }[]; vectors: Vector[] }>("content", "geometry.json");
+  const file = vectors<{ defaults: { total_length: number; piece_length: number }[]; vectors: Vector[] }>("content", "geometry.json");
   test("default piece lengths", () => {
-    for (const { total_length, piece_length, seed_piece_length } of file.defaults) {
-      assert.equal(DefaultPieceLength(total_length), piece_length);
-      assert.equal(SeedPieceLength(total_length), seed_piece_length);
-    }
-  });
-  test("what a seeder chooses: leaves for contents of several, up to a MiB", () => {
-    const [leaf, mib] = [16 << 10, 1 << 20];
-    for (const length of [0, 1, leaf, mib + 1, 5 * mib, 2 ** 40]) assert.equal(SeedPieceLength(length), DefaultPieceLength(length));
-    for (const length of [leaf + 1, 200_000, mib]) assert.equal(SeedPieceLength(length), leaf);
+    for (const { total_length, piece_length } of file.defaults) assert.equal(DefaultPieceLength(total_length), piece_length);
   });
   for (const vector of file.vectors) {
     test(`${vector.total_length} bytes in pieces of ${vector.piece_length}`, () => {

@@ -35,15 +35,6 @@ export function DefaultPieceLength(totalLength: number): number {
   return pieceLength;
 }
 
-/**
- * The piece length that a seeder chooses where none is named. It is DefaultPieceLength, but one leaf for
- * contents of several leaves up to 1 MiB: a connection begins slowly, and the first piece is there, and of
- * use, some round trips earlier.
- */
-export function SeedPieceLength(totalLength: number): number {
-  return totalLength > LeafLength && totalLength <= 64 * LeafLength ? LeafLength : DefaultPieceLength(totalLength);
-}
-
 /** How a total length is cut into pieces and leaves. Lengths are in bytes. */
 export class Geometry {
   readonly totalLength: number;
