@@ -111,7 +111,11 @@ func (d *Discovery) Announce(ctx context.Context, hash content.FullHash) error {
 			ended <- nil
 			return
 		}
-		ended <- d.provide(work, e, found)
+		err := d.provide(work, e, found)
+		if errors.Is(err, errNotStored) { // all who were to have it died a moment ago, and are known to be dead now
+			err = d.provide(work, e, found)
+		}
+		ended <- err
 	})
 	select {
 	case <-found:

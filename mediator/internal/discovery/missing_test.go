@@ -197,6 +197,12 @@ func TestDeadMediatorsAreForgotten(t *testing.T) {
 	dead, alive, hash := nodes[3], nodes[:3], hashOf("x")
 	announce(t, dead, hash)
 	wantFound(t, alive, hash, dead)
+	eventually(t, func() error { // an announce is told when half of them have it
+		if got := recordsOf(alive, hash, dead); got != 3 {
+			return fmt.Errorf("%d nodes hold its record, want all", got)
+		}
+		return nil
+	})
 	if err := dead.raw.Close(); err != nil { // nobody is told
 		t.Fatal(err)
 	}
