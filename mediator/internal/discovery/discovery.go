@@ -33,10 +33,10 @@ const kadProtocol = ProtocolPrefix + "/kad/1.0.0" // as kad-dht makes it
 
 const (
 	// smallNetwork: with so many peers in the routing table or fewer, records are
-	// stored anew when it grows by more than a tenth. A lookup finds a record while one of the 20
+	// stored anew when it grows. A lookup finds a record while one of the 20
 	// closest nodes of then is one of the 20 of now; a network must grow many
 	// times over for that to end, and from this size on it does not between two
-	// renewals. That others take the place of those that leave is no growth.
+	// renewals.
 	smallNetwork = 100
 
 	// endTimeout is how long Close waits for calls to end by themselves, and
@@ -179,7 +179,6 @@ func (d *Discovery) watch(ctx context.Context) {
 		known               = make(map[peer.ID]struct{})
 		refreshed           = time.Now()
 		firstGain, lastGain time.Time // of peers that no record was stored at yet; zero: none
-		least               int       // peers, since the records were last stored
 		collected           = time.Now()
 		tending             chan struct{} // closed when the last round of tend ended; nil before the first
 		seeking             = make(chan struct{}, maxSeeking)
@@ -220,8 +219,7 @@ func (d *Discovery) watch(ctx context.Context) {
 			})
 		}
 		d.reachable.judge(now)
-		least = min(least, len(peers))
-		if gained && len(peers) <= smallNetwork && len(peers) > least+least/10 {
+		if gained && len(peers) <= smallNetwork {
 			lastGain = now
 			if firstGain.IsZero() {
 				firstGain = now
@@ -229,7 +227,7 @@ func (d *Discovery) watch(ctx context.Context) {
 		}
 		// While a network grows without a pause, records are stored anew now and then.
 		if !firstGain.IsZero() && (now.Sub(lastGain) >= d.timing.Settle || now.Sub(firstGain) >= 5*d.timing.Settle) {
-			firstGain, least = time.Time{}, len(peers)
+			firstGain = time.Time{}
 			d.renewAll(now)
 		}
 		if len(peers) > 0 && len(peers) <= smallNetwork && now.Sub(refreshed) >= d.timing.Refresh {
