@@ -276,12 +276,12 @@ func TestGeometryVectors(t *testing.T) {
 	}
 	var file struct {
 		Defaults, Vectors []struct {
-			TotalLength     int64 `json:"total_length"`
-			PieceLength     int64 `json:"piece_length"`
-			Pieces          int
-			ProofSpan       int `json:"proof_span"`
-			Some            []some
-			Code            content.Code
+			TotalLength int64 `json:"total_length"`
+			PieceLength int64 `json:"piece_length"`
+			Pieces      int
+			ProofSpan   int `json:"proof_span"`
+			Some        []some
+			Code        content.Code
 		}
 	}
 	readVectors(t, "geometry.json", &file)
