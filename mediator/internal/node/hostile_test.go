@@ -145,7 +145,7 @@ func besiege(t *testing.T) *siege {
 	config.TURN.Relay = true
 	config.AllowOrigins = []string{"https://site.example"}
 	config.Limits.PerAddress = besiegedPerAddress
-	config.Limits.Session = session.Config{HandshakeTimeout: besiegedPatience, MaxQueued: besiegedQueue, WriteTimeout: patience}
+	config.Limits.Session = session.Config{HandshakeTimeout: besiegedPatience, MaxQueued: besiegedQueue, WriteTimeout: besiegedPatience}
 	config.Limits.Router = router.Config{MaxAnnounces: besiegedAnnounces, MaxLookups: besiegedLookups, MaxContents: besiegedContents}
 	config.Limits.Relay = relay.Config{
 		MaxStreamsPerMediator: besiegedStreams, MessagesPerMediator: besiegedMessages, HandshakeTimeout: besiegedPatience,

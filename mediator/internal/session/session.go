@@ -3,9 +3,11 @@
 // and writes what the router queues.
 //
 // One goroutine reads: the one that calls [Session.Run]. One writes: it is started
-// when there is something to write, and gone when there is nothing. The reader
-// never waits for the writer: what is to be written waits in a bounded queue, and
-// a peer that lets it overflow is cut off as a slow reader.
+// when there is something to write, and gone when there is nothing. What is to be
+// written waits in a bounded queue, and a peer that lets it overflow is cut off as a slow
+// reader, as is one that takes nothing for too long. While more than half of the queue is in use
+// nothing more is read: a flood comes as fast as its sender takes the answers, and
+// the other half is for what others cause.
 //
 // A session ends once, for one reason; the first counts. Where the mediator ends it,
 // the peer is told: the reason as an error message, then as the WebSocket's
@@ -17,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -150,6 +153,7 @@ type Session struct {
 	writing bool        // a goroutine writes
 	ended   bool        // no more messages are taken, nothing new is started
 	pinger  *time.Timer // nil before Run
+	drained sync.Cond   // of mu: queued has become less, or the session has ended
 
 	work sync.WaitGroup // the writer, the ping, the end; added to under mu and before ended
 }
@@ -162,7 +166,9 @@ type waiting struct {
 
 // New returns a session over an open connection. Run must be called.
 func New(transport Transport, config Config) *Session {
-	return &Session{Config: config.WithDefaults(), transport: transport, flushed: make(chan struct{})}
+	s := &Session{Config: config.WithDefaults(), transport: transport, flushed: make(chan struct{})}
+	s.drained.L = &s.mu
+	return s
 }
 
 // Run serves the connection until it ends, for whatever reason, and returns
@@ -206,6 +212,7 @@ func (s *Session) read(peer Peer, handshake *time.Timer) {
 	decode := func(text []byte) { message, malformed = mediation.Decode(text) }
 	for wrong := 0; ; {
 		message, malformed = nil, nil // an idle peer's last signal is not kept
+		s.drain()
 		err := s.transport.Read(decode)
 		if err == nil {
 			err = malformed
@@ -300,10 +307,7 @@ func (s *Session) Send(message mediation.Message) {
 	switch {
 	case s.ended:
 	case s.MaxQueued > 0 && s.queued+w.room > s.MaxQueued:
-		s.Logger.Info("a peer does not read what it asked for, and is cut off", "bytes_waiting", s.queued)
-		s.Observer.Refused(mediation.CodeSlowReader)
-		s.queue = nil
-		s.finish(mediation.CodeSlowReader, 0)
+		s.cutOff()
 	default:
 		s.push(w)
 	}
@@ -373,8 +377,40 @@ func (s *Session) finish(reason mediation.ErrorCode, patience time.Duration) {
 		s.transport.Close(reason)
 	})
 	s.ended = true
+	s.drained.Broadcast()
 	if s.pinger != nil {
 		s.pinger.Stop()
+	}
+}
+
+// stuck ends the session, if it has not ended, where a message could not be written.
+func (s *Session) stuck(err error) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		s.abort("")
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.cutOff()
+	}
+}
+
+// cutOff ends the session of a peer that does not read. mu is held.
+func (s *Session) cutOff() {
+	s.Logger.Info("a peer does not read what it asked for, and is cut off", "bytes_waiting", s.queued)
+	s.Observer.Refused(mediation.CodeSlowReader)
+	s.queue = nil
+	s.finish(mediation.CodeSlowReader, 0)
+}
+
+// drain waits until no more than half of the queue is in use, or the session has ended; the writer
+// has a bounded time for each message.
+func (s *Session) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.ended && s.MaxQueued > 0 && s.queued > s.MaxQueued/2 {
+		s.drained.Wait()
 	}
 }
 
@@ -411,9 +447,10 @@ func (s *Session) write() {
 		err := s.transport.Write(mediation.Append(text[:0], w.message), s.WriteTimeout)
 		s.mu.Lock()
 		s.queued -= w.room
+		s.drained.Broadcast()
 		s.mu.Unlock()
 		if err != nil {
-			s.abort("")
+			s.stuck(err)
 			s.mu.Lock()
 			s.queue = nil // also where it had ended before
 			s.mu.Unlock()

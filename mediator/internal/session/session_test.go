@@ -303,6 +303,43 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	})
 }
 
+// A peer that floods is not listened to while it does not take what it is told.
+func TestFloodWaitsForItsAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 100
+		r := start(t, Config{Messages: 1, Lookups: limits.Off, MaxQueued: 10_000})
+		r.in <- handshake
+		r.expect(t, "established")
+		taken := 0
+		flood := func() {
+			for range most {
+				synctest.Wait()
+				select {
+				case r.in <- getPeers:
+					taken++
+				default:
+					return
+				}
+			}
+		}
+		flood()
+		if taken == most || r.closedFor() != nil {
+			t.Fatalf("%d were taken, and it was cut off: %v", taken, r.closedFor())
+		}
+		was := taken
+		for range was {
+			if text := <-r.out; !strings.Contains(text, "rate_limited") && !strings.Contains(text, `"peers"`) {
+				t.Errorf("it was told %s", text)
+			}
+		}
+		if flood(); taken < was+was/2 {
+			t.Errorf("%d and then %d were taken", was, taken-was)
+		}
+		time.Sleep(DefaultWriteTimeout)
+		r.over(t, mediation.CodeSlowReader)
+	})
+}
+
 func TestStrangersCannotHaveAPeerCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, Config{MaxQueued: 2000})
@@ -503,7 +540,7 @@ func TestStuckWriteEnds(t *testing.T) {
 		r := start(t, Config{})
 		r.in <- handshake
 		time.Sleep(DefaultWriteTimeout)
-		r.over(t, "")
+		r.over(t, mediation.CodeSlowReader)
 	})
 }
 
