@@ -52,6 +52,9 @@ func Run(ctx context.Context, config Config, progress func(string)) (*Result, er
 		if m.stays {
 			w.joined = append(w.joined, m.discovery.Addrs()...)
 		}
+		if n%100 == 99 {
+			tell("joining")
+		}
 		if !pause(ctx, config.JoinEvery) {
 			return nil, ctx.Err()
 		}
