@@ -20,7 +20,8 @@ type teller struct {
 	terminal bool
 	began    time.Time // the run
 	said     time.Time
-	last     string
+	last     string // how far the run is
+	told     string
 }
 
 func newTeller(to io.Writer) *teller {
@@ -30,7 +31,7 @@ func newTeller(to io.Writer) *teller {
 
 // say says it now.
 func (t *teller) say(text string) {
-	t.said = time.Now()
+	t.said, t.told = time.Now(), text
 	if t.terminal {
 		fmt.Fprintf(t.to, "\r\x1b[K%s", text)
 	} else {
@@ -61,7 +62,9 @@ func (t *teller) run(run *plan.Run, done, failed int) {
 
 // end says what became of it.
 func (t *teller) end(*plan.Run) {
-	t.say(t.last)
+	if t.told != t.last {
+		t.say(t.last)
+	}
 	if t.terminal {
 		fmt.Fprintln(t.to)
 	}
