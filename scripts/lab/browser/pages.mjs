@@ -1,8 +1,8 @@
 // What runs in the pages of the lab, for this project's browser peer and for WebTorrent. Each function
 // is sent to the page as text, so it knows nothing but its arguments and the page.
 //
-// A command is { mediators, trackers, stun, contents, bytes, seed, link, timeout }: WebSocket URLs, those of trackers, the URL of a
-// STUN server or null, how many contents of how many bytes are seeded, from which seed, or what is fetched, and for how
+// A command is { mediators, trackers, stun, contents, bytes, piece, seed, link, timeout }: WebSocket URLs, those of trackers, the URL of a
+// STUN server or null, how many contents of how many bytes are seeded, in pieces of how many (none: as the seeder likes), from which seed, or what is fetched, and for how
 // long, in ms.
 
 /**
@@ -53,13 +53,13 @@ const p2pcdn = {
   },
 
   /** Seeds the contents; ends when others can find all of them, with their links. */
-  seed({ mediators, stun, contents, bytes, seed }) {
+  seed({ mediators, stun, contents, bytes, piece, seed }) {
     const { lab } = window;
     lab.keep("started");
     const client = new lab.Client({ mediators, ...(stun === null && { iceServers: [] }) });
     const one = (number) =>
       new Promise((resolve, reject) => {
-        const content = client.seed(new Blob([lab.bytes(bytes, `${seed}/${number}`)]), { name: `${number}.bin` });
+        const content = client.seed(new Blob([lab.bytes(bytes, `${seed}/${number}`)]), { name: `${number}.bin`, ...(piece && { pieceLength: piece }) });
         content.on("state", (state) => {
           if (state === "seeding") resolve(content.link());
           if (state === "failed") reject(content.error);
@@ -167,14 +167,14 @@ const webtorrent = {
   },
 
   /** Seeds one content; ends when the tracker has heard of it, and all of it can be sent. */
-  seed({ trackers, stun, bytes, seed }) {
+  seed({ trackers, stun, bytes, piece, seed }) {
     const { lab } = window;
     lab.keep("started");
     const client = new lab.WebTorrent({ tracker: { rtcConfig: { iceServers: stun === null ? [] : [{ urls: stun }] } } });
     lab.ending = new Promise((resolve) => {
       client.on("error", ({ message }) => resolve({ outcome: "failed", error_code: "local_failure", error: message }));
       const file = new File([lab.bytes(bytes, `${seed}/1`)], "1.bin");
-      const torrent = client.seed(file, { announce: trackers, store: lab.Store });
+      const torrent = client.seed(file, { announce: trackers, store: lab.Store, ...(piece && { pieceLength: piece }) });
       const [found, whole] = ["trackerAnnounce", "seed"].map((event) => new Promise((heard) => torrent.once(event, heard)));
       Promise.all([found, whole]).then(() => resolve({ outcome: "complete", links: [torrent.magnetURI] }));
     });

@@ -53,6 +53,9 @@ func (r *Run) describe() string {
 	words := []string{fmt.Sprintf("%s at %s → %s at %s", r.Seeder, r.Mediators[0], r.Leecher, r.Mediators[len(r.Mediators)-1])}
 	if r.Contents > 0 {
 		words = append(words, fmt.Sprintf("%d × %s", r.Contents, sizes.write(float64(r.Size))))
+		if r.Piece > 0 {
+			words = append(words, "pieces of "+sizes.write(float64(r.Piece)))
+		}
 	}
 	switch {
 	case r.Browser != "":

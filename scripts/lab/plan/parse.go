@@ -12,6 +12,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"p2pcdn/common/content"
 	"p2pcdn/common/timeline"
 )
 
@@ -353,6 +354,13 @@ func (r *reader) places(t *table, run *Run, p *Plan) {
 func (r *reader) contents(t *table, run *Run) {
 	run.Contents = int(t.number("contents", 1, 1, maxContents))
 	run.Size = t.size("size", 200_000, 1, MaxSize)
+	if t.has("piece_length") {
+		run.Piece = t.size("piece_length", 0, 1, MaxSize)
+		var wrong *content.Error
+		if err := (content.Geometry{TotalLength: run.Size, PieceLength: run.Piece}).Check(); errors.As(err, &wrong) && run.Piece > 0 && run.Size > 0 {
+			t.wrongKey("piece_length", CodeRange, "%s", wrong.Message)
+		}
+	}
 	if total := run.Size * int64(run.N) * int64(run.Contents); total > maxTotal {
 		t.wrongKey("size", CodeRange, "all contents of a run together are %s at most, and not %s", sizes.write(maxTotal), sizes.write(float64(total)))
 	}

@@ -91,6 +91,7 @@ type Run struct {
 	N         int
 	Contents  int   // that are fetched of each seeder, one after the other
 	Size      int64 // bytes of each
+	Piece     int64 // bytes of each piece; 0: as seeders cut them by themselves
 	Flow      timeline.Flow
 	Without   []string          // of what saves round trips (peer latency --without) these are left out, of the fast flow
 	Browser   timeline.Endpoint // Chromium or Firefox, where there is one

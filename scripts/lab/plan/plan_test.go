@@ -244,6 +244,8 @@ func TestWhatIsWrongIsToldWithItsLine(t *testing.T) {
 		{"cuts of the prototype", "size = ", "flow = \"prototype\"\nwithout = [\"offer\"]\nsize = ", "without =", CodeConflict, "flow"},
 		{"unknown flow", "size = ", "flow = \"slow\"\nsize = ", "flow =", CodeBadChoice, "slow"},
 		{"size", `size = "200KB"`, `size = "big"`, "size =", CodeBadSize, "big"},
+		{"a piece length of any number", `size = "200KB"`, "size = \"200KB\"\npiece_length = \"20KB\"", "piece_length =", CodeRange, "power of two"},
+		{"pieces that are too short", `size = "200KB"`, "size = \"200KB\"\npiece_length = \"8KiB\"", "piece_length =", CodeRange, "16384"},
 		{"all contents are too large", `size = "200KB"`, `size = "64MB"`, "size =", CodeRange, "together"},
 		{"timeout", `timeout = "10s"`, `timeout = "1ms"`, "timeout =", CodeRange, ""},
 		{"kill nobody", `kill = "m2"`, `kill = "seeder"`, "kill =", CodeReference, ""},

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -32,8 +33,13 @@ func (u units) parse(text string) (value float64, is bool) {
 	return 0, false
 }
 
-// write is the number with the largest unit that leaves it at least 1.
+// write is the number with the largest unit of which it is a whole multiple, or else that leaves it at least 1.
 func (u units) write(value float64) string {
+	for _, unit := range u {
+		if value >= unit.factor && math.Mod(value, unit.factor) == 0 {
+			return strconv.FormatFloat(value/unit.factor, 'f', -1, 64) + unit.name
+		}
+	}
 	for _, unit := range u {
 		if value >= unit.factor {
 			return strconv.FormatFloat(value/unit.factor, 'f', -1, 64) + unit.name

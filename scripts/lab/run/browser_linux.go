@@ -24,6 +24,7 @@ type order struct {
 	STUN      *string  `json:"stun"`
 	Contents  int      `json:"contents,omitempty"`
 	Bytes     int64    `json:"bytes,omitempty"`
+	Piece     int64    `json:"piece,omitempty"` // bytes
 	Seed      string   `json:"seed,omitempty"`
 	Link      string   `json:"link,omitempty"`
 	Timeout   int64    `json:"timeout,omitempty"` // ms
@@ -153,7 +154,7 @@ func (r *doing) pages(ctx context.Context, index int, seeders, leechers *driver)
 		}
 	}()
 	seeded, err := seeders.tell(ctx, order{
-		Do: "seed", Contents: r.Contents, Bytes: r.Size, Seed: fmt.Sprintf("%d/%s/%d", r.Plan.Seed, r.Name, index),
+		Do: "seed", Contents: r.Contents, Bytes: r.Size, Piece: r.Piece, Seed: fmt.Sprintf("%d/%s/%d", r.Plan.Seed, r.Name, index),
 	})
 	if err != nil {
 		return err

@@ -17,12 +17,12 @@ const readTick = 250 * time.Millisecond
 
 // goPeers has headless peers introduced: all seeders in one process, and all leechers in another.
 func (r *doing) goPeers(ctx context.Context, from, n int) error {
-	seeders, err := r.start(r.Seeder, "seeders", command{
-		program: filepath.Join(r.Bin, "peer"),
-		args: append(r.latencyArgs(r.Mediators[0], from), "--serve", "-n", fmt.Sprint(n),
-			"--size", fmt.Sprint(r.Size), "--contents", fmt.Sprint(r.Contents)),
-		talks: true,
-	})
+	args := append(r.latencyArgs(r.Mediators[0], from), "--serve", "-n", fmt.Sprint(n),
+		"--size", fmt.Sprint(r.Size), "--contents", fmt.Sprint(r.Contents))
+	if r.Piece > 0 {
+		args = append(args, "--piece-length", fmt.Sprint(r.Piece))
+	}
+	seeders, err := r.start(r.Seeder, "seeders", command{program: filepath.Join(r.Bin, "peer"), args: args, talks: true})
 	if err != nil {
 		return err
 	}
