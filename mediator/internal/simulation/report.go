@@ -28,7 +28,12 @@ func (r *Result) figures() []figure {
 	if len(r.Lookups) > 0 {
 		part = float64(ok) / float64(len(r.Lookups))
 	}
-	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	ms := func(sorted []time.Duration, part float64) float64 {
+		if len(sorted) == 0 {
+			return math.NaN()
+		}
+		return milliseconds(quantile(sorted, part))
+	}
 	out := []figure{
 		{"mediators", "mediators", float64(r.Config.Mediators), 0},
 		{"of these died, and were replaced", "died", float64(r.Departed), 0},
@@ -48,7 +53,7 @@ func (r *Result) figures() []figure {
 		times := r.times(of.get)
 		for _, q := range []float64{.5, .9, .99} {
 			percent := strconv.Itoa(int(math.Round(100 * q)))
-			out = append(out, figure{of.name + ", " + percent + " % within, ms", of.column + "_p" + percent + "_ms", ms(quantile(times, q)), 0})
+			out = append(out, figure{of.name + ", " + percent + " % within, ms", of.column + "_p" + percent + "_ms", ms(times, q), 0})
 		}
 	}
 	hops := r.hops()
@@ -67,8 +72,8 @@ func (r *Result) figures() []figure {
 		figure{"dials of a search, mean", "search_dials_mean", mean(dials), 2},
 		figure{"queries and dials of a search that fail, mean", "search_failed_mean", mean(failed), 3},
 		figure{"dead mediators found by a search, mean", "search_stale_mean", mean(stale), 3},
-		figure{"announce → announced, median, ms", "announce_p50_ms", ms(quantile(announces, .5)), 0},
-		figure{"announce → announced, 90 % within, ms", "announce_p90_ms", ms(quantile(announces, .9)), 0},
+		figure{"announce → announced, median, ms", "announce_p50_ms", ms(announces, .5), 0},
+		figure{"announce → announced, 90 % within, ms", "announce_p90_ms", ms(announces, .9), 0},
 		figure{"messages sent, per mediator and hour", "messages", r.PerMediator(r.Messages), 0},
 		figure{"MB sent, per mediator and hour", "megabytes", r.PerMediator(r.Bytes) / 1e6, 2},
 		figure{"dials, per mediator and hour", "dials", r.PerMediator(r.Dials), 0},

@@ -10,7 +10,7 @@ import (
 type Result struct {
 	Config    Config
 	Lookups   []Lookup
-	Announces []time.Duration // from announce to announced, of those at the new mediators of seeders whose own had died
+	Announces []time.Duration // from announce to announced, also of those at the new mediators of seeders whose own had died
 	Departed  int             // mediators that died
 
 	Messages    int64 // sent

@@ -86,7 +86,7 @@ func Run(ctx context.Context, config Config, progress func(string)) (*Result, er
 	}
 	tell("announced")
 	w.mu.Lock()
-	w.result.Lookups, w.result.Announces, w.result.Departed = nil, nil, 0
+	w.result.Lookups, w.result.Departed = nil, 0
 	for _, m := range w.living {
 		m.before = m.host.Stats()
 	}

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { LeafLength } from "../src/content.ts";
 import type { PeerID } from "../src/ident.ts";
 import { DefaultPatience, firstBudget } from "../src/swarm.ts";
-import { earlyBytes } from "../src/swarm/early.ts";
+import { earlyBytes } from "../src/swarm/presumed.ts";
 import { Bits, type Block, type Frame, MaxBlock, MinFrame } from "../src/wire.ts";
 import { type Node, World } from "./world.ts";
 

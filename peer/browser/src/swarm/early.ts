@@ -5,12 +5,6 @@ import { askSpan } from "./hashes.ts";
 import type { Remote } from "./remote.ts";
 
 /**
- * How much is asked of a peer before it said what it has, in bytes: what comes within the first round trips of a
- * connection, since a sender begins slowly (RFC 9260, 7.2.1). More would be lost on one that has little.
- */
-export const earlyBytes = 64 << 10;
-
-/**
  * Asks a peer that should have the content before it said so: the questions go in one flight with our
  * handshake, which saves a round trip, and content of one block is there with the first answer. Until its
  * handshake and bitfield come it is taken for one that has everything; what it does not have it rejects.
@@ -28,19 +22,6 @@ export function early(core: Core, r: Remote, now: number): void {
   r.all = r.presumed = true;
   r.offered = core.picker.length;
   fillPeer(core, r, now);
-}
-
-/** Takes a peer that rejected something for one that has nothing, until it says what it has. */
-export function presumeNothing(core: Core, r: Remote): void {
-  r.has = new Bits(core.geometry.pieces);
-  r.offered = 0;
-}
-
-/** Forgets what was presumed of a peer. */
-export function unpresume(r: Remote): void {
-  r.has = null;
-  r.all = r.presumed = false;
-  r.offered = 0;
 }
 
 /**

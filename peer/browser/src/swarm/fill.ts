@@ -2,10 +2,10 @@ import { LeafLength } from "../content.ts";
 import type { Block } from "../wire.ts";
 import { blockLength } from "../wire.ts";
 import { type Core, MaxAsked, maxKeeping } from "./core.ts";
-import { earlyBytes, presumeNothing } from "./early.ts";
 import { askHashes } from "./hashes.ts";
 import { jitter, stallAfter } from "./pace.ts";
 import { OpenPiece } from "./piece.ts";
+import { earlyBytes, presumeNothing } from "./presumed.ts";
 import type { Remote } from "./remote.ts";
 
 /**

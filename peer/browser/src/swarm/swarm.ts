@@ -14,9 +14,10 @@ import {
 } from "../wire.ts";
 import type { Action } from "./actions.ts";
 import { Core, type Range, type SwarmConfig } from "./core.ts";
-import { early, reconsider, unpresume } from "./early.ts";
+import { early, reconsider } from "./early.ts";
 import { fill, handOver, rejected } from "./fill.ts";
 import { checked, giveUpSpan, gotHashes, serveHashes } from "./hashes.ts";
+import { unpresume } from "./presumed.ts";
 import { Remote } from "./remote.ts";
 import { nextTick, tick } from "./tick.ts";
 import { delivered, kept } from "./trust.ts";
