@@ -7,8 +7,9 @@
 package flights
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"log/slog"
@@ -65,7 +66,7 @@ func in(t *testing.T, f func(t *testing.T, w *world)) {
 			t.Fatal(err)
 		}
 		var hosts []*vnet.Net
-		for n := range 4 {
+		for n := range 6 {
 			host, err := vnet.NewNet(&vnet.NetConfig{StaticIPs: []string{fmt.Sprintf("10.0.0.%d", n+1)}})
 			if err == nil {
 				err = udp.AddNet(host)
@@ -93,11 +94,13 @@ func (silent) NewLogger(string) logging.LeveledLogger {
 	return logging.NewDefaultLeveledLoggerForScope("", logging.LogLevelDisabled, io.Discard)
 }
 
-// mediator starts a whole mediator, but for its ports, and returns its WebSocket URL.
+// mediator starts a whole mediator, but for its ports, and returns its WebSocket URL. Its id, and so which records
+// it holds, follows from its name.
 func (w *world) mediator(name string) (url string) {
 	w.t.Helper()
 	host := w.libp2p.Host(name)
-	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	seed := sha256.Sum256([]byte(name))
+	key, _, err := crypto.GenerateEd25519Key(bytes.NewReader(seed[:]))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -293,6 +296,64 @@ func TestTwoMediators(t *testing.T) {
 			timeline.FirstPiece: 2, timeline.Complete: 2,
 		})
 	})
+}
+
+// TestLargerNetwork: where there are more mediators than hold a record, those that hold it are asked first, which takes two flights
+// more where one of them is known, as of some hundred mediators all are.
+func TestLargerNetwork(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		var mediators []string
+		for n := range 30 {
+			mediators = append(mediators, w.mediator(fmt.Sprintf("m%d", n)))
+			time.Sleep(time.Second)
+		}
+		time.Sleep(15 * time.Minute)
+		seeding := w.peer(mediators[0])
+		atHome, away := 0, 0
+		for number := range byte(5) {
+			seeder := w.seed(seeding, number, 3_000)
+			w.announced(seeder)
+			switch named := w.get(w.peer(mediators[29]), seeder)[timeline.PeersNamed]; named {
+			case 8:
+				atHome++
+			case 10:
+				away++
+			default:
+				t.Errorf("the seeder is named after %d flights", named)
+			}
+		}
+		if atHome == 0 || away == 0 {
+			t.Errorf("%d records were at the leecher's own mediator, and %d were not: not both were looked at", atHome, away)
+		}
+	})
+}
+
+// TestOnlyOneSaves: a peer that leaves all cuts out, as one that only knows the basic protocol, gets along with one that leaves out none.
+func TestOnlyOneSaves(t *testing.T) {
+	for name, test := range map[string]struct {
+		seeder, leecher   []client.Cut // that they leave out
+		open, first, next int          // flights
+	}{
+		"the seeder":  {nil, all(), 28, 32, 8},
+		"the leecher": {all(), nil, 20, 22, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				first, second := w.mediator("first"), w.mediator("second")
+				time.Sleep(settle)
+				seeding := w.peer(first, test.seeder...)
+				seeder, next := w.seed(seeding, 1, 3_000), w.seed(seeding, 2, 2_000)
+				w.announced(seeder)
+				w.announced(next)
+				leecher := w.peer(second, test.leecher...)
+				cold := w.get(leecher, seeder)
+				warm := w.get(leecher, next)
+				if cold[timeline.ChannelOpen] != test.open || cold[timeline.FirstPiece] != test.first || warm[timeline.FirstPiece] != test.next {
+					t.Errorf("it takes\n%sand then\n%s", chart(cold), chart(warm))
+				}
+			})
+		})
+	}
 }
 
 // TestCuts leaves the cuts out, one at a time and all together, of both peers, and says what each of them saves on the way to
