@@ -214,7 +214,13 @@ func (d *Discovery) provide(ctx context.Context, e *entry, found chan<- struct{}
 		if found != nil {
 			timeout = hastyTimeout
 		}
-		closest, err = d.closest(lookup, string(multihashOf(e.hash)), timeout)
+		var whole bool
+		closest, whole, err = d.closest(lookup, string(multihashOf(e.hash)), timeout)
+		if err == nil && !whole {
+			d.mu.Lock()
+			e.grown = true // at once again, with more time
+			d.mu.Unlock()
+		}
 	}
 	d.mu.Lock()
 	e.cancel = nil
@@ -319,31 +325,29 @@ func (d *Discovery) put(ctx context.Context, node peer.ID, hash content.FullHash
 }
 
 // closest returns the nodes closest to a key; none where this node is alone. After timeout it
-// returns those that are known by then.
-func (d *Discovery) closest(ctx context.Context, key string, timeout time.Duration) ([]peer.ID, error) {
+// returns those that are known by then, which are not the whole.
+func (d *Discovery) closest(ctx context.Context, key string, timeout time.Duration) (nodes []peer.ID, whole bool, err error) {
 	select {
 	case d.lookups <- struct{}{}:
 		defer func() { <-d.lookups }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, false, ctx.Err()
 	}
 	if d.dht.RoutingTable().Size() == 0 {
-		return nil, nil
+		return nil, true, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	nodes, err := d.dht.GetClosestPeers(limited, key)
+	nodes, err = d.dht.GetClosestPeers(limited, key)
 	switch {
-	case err == nil:
-		return nodes, nil
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case len(nodes) > 0: // too slow, but these answered
-		return nodes, nil
+		return nil, false, ctx.Err()
+	case err == nil || len(nodes) > 0: // of too slow a search, those that answered
+		return nodes, limited.Err() == nil, nil
 	case d.dht.RoutingTable().Size() == 0: // the last ones it knew are gone
-		return nil, nil
+		return nil, true, nil
 	}
-	return nil, fmt.Errorf("looking for the closest nodes: %w", err)
+	return nil, false, fmt.Errorf("looking for the closest nodes: %w", err)
 }
 
 // retract withdraws the record from here and from all that may hold it. Where
@@ -373,7 +377,7 @@ func (d *Discovery) retract(ctx context.Context, e *entry, look bool) error {
 		})
 	}
 	if look {
-		closest, err := d.closest(ctx, string(multihashOf(e.hash)), lookupTimeout)
+		closest, _, err := d.closest(ctx, string(multihashOf(e.hash)), lookupTimeout)
 		if err != nil {
 			d.log.Debug("withdrawing from the known holders only", "hash", e.hash.Short(), "error", err)
 		}

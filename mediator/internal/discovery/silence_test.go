@@ -1,9 +1,16 @@
 package discovery
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"p2pcdn/common/ident"
 	"p2pcdn/mediator/internal/memnet"
@@ -65,6 +72,11 @@ func TestMediatorThatDiesWithoutAWord(t *testing.T) {
 		dead := nodes[7]
 		hosts[7].Kill()
 		timed("an announce when one has just died", hastyTimeout+4*trip, func() { announce(t, nodes[1], hashOf("one is silent")) })
+		nodes[1].mu.Lock()
+		if e := nodes[1].entries[hashOf("one is silent")]; !e.grown && !e.queued {
+			t.Error("it is not looked again for the closest nodes, though some did not answer")
+		}
+		nodes[1].mu.Unlock()
 		timed("two searches after it", answerTimeout+4*trip, func() {
 			found(nodes[2], "one is silent", nodes[1], trip)
 			found(nodes[2], "all live", nodes[1], trip)
@@ -80,15 +92,26 @@ func TestMediatorThatDiesWithoutAWord(t *testing.T) {
 	})
 }
 
-// A node that is busy for a while and does not answer is asked again, and stays where it was.
+// A node that does not answer is asked nothing for a while, and then again.
 func TestSilenceIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := impatient(nil)
+		asked := new(asked)
+		h := impatient(asked)
 		h.unanswered("one")
 		if _, err := h.NewStream(t.Context(), "one"); err != errSilent {
 			t.Errorf("one who has just not answered is asked again: %v", err)
 		}
-		time.Sleep(silentFor + 1)
+		if _, err := h.NewStream(t.Context(), "another"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(silentFor)
+		if _, err := h.NewStream(t.Context(), "one"); err != nil {
+			t.Errorf("one who did not answer long ago is not asked again: %v", err)
+		}
+		if want := []peer.ID{"another", "one"}; !slices.Equal(asked.nodes, want) {
+			t.Errorf("asked were %v, not %v", asked.nodes, want)
+		}
+		time.Sleep(1)
 		h.unanswered("another")
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -96,4 +119,15 @@ func TestSilenceIsForgotten(t *testing.T) {
 			t.Errorf("who did not answer long ago is remembered: %v", h.silent)
 		}
 	})
+}
+
+// asked is a host that notes whom streams are opened to.
+type asked struct {
+	host.Host
+	nodes []peer.ID
+}
+
+func (a *asked) NewStream(_ context.Context, to peer.ID, _ ...protocol.ID) (network.Stream, error) {
+	a.nodes = append(a.nodes, to)
+	return nil, nil
 }

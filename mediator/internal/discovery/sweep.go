@@ -107,7 +107,7 @@ func (d *Discovery) region(ctx context.Context, entries []*entry) (nodes []locat
 		return locate(known), len(entries), nil
 	}
 	first := entries[0]
-	ids, err := d.closest(ctx, string(multihashOf(first.hash)), lookupTimeout)
+	ids, _, err := d.closest(ctx, string(multihashOf(first.hash)), lookupTimeout)
 	if err != nil {
 		return nil, 1, err
 	}
@@ -145,7 +145,7 @@ func (d *Discovery) within(ctx context.Context, at place, prefix int, budget *in
 	if err != nil {
 		return nil, err
 	}
-	ids, err := d.closest(ctx, key, lookupTimeout)
+	ids, _, err := d.closest(ctx, key, lookupTimeout)
 	if err != nil {
 		return nil, err
 	}

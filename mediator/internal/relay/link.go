@@ -137,7 +137,7 @@ func (r *Relay) deliver(l *link, message mediation.Message) error {
 		if err != nil && kept != nil && !r.dropEarly(s, kept) {
 			return nil // it was given back with all that a refused stream did not read
 		}
-		if err == nil || errors.Is(err, &mediation.Error{Code: mediation.CodeMessageTooBig}) {
+		if err == nil || errors.Is(err, &mediation.Error{Code: mediation.CodeMessageTooBig}) || errors.Is(err, errUnreachable) {
 			return err
 		}
 		r.abandon(s)
@@ -153,12 +153,15 @@ func (r *Relay) deliver(l *link, message mediation.Message) error {
 // keepEarly keeps a message that is written before the stream's handshake was answered, for the case that it is
 // refused; where there are many, it waits for the answer first.
 func (r *Relay) keepEarly(s *stream, message mediation.Message) (*early, error) {
-	for s.greeted != nil {
+	for waited := false; s.greeted != nil; waited = true {
 		r.mu.Lock()
 		switch {
 		case s.established:
 			r.mu.Unlock()
 			return nil, nil
+		case s.ending && waited:
+			r.mu.Unlock()
+			return nil, fmt.Errorf("%w: it did not answer the handshake", errUnreachable)
 		case s.ending:
 			r.mu.Unlock()
 			return nil, io.ErrClosedPipe

@@ -32,10 +32,16 @@ func (r *Router) hold(s *search, id ident.PeerID, data mediation.SignalData) {
 	r.held += data.Len()
 }
 
-// letGo forgets a peer's offer, if there is one. mu is held.
+// letGo forgets a peer's offer, if there is one; what a mediator to which it travels says of it then counts for
+// no later one. mu is held.
 func (r *Router) letGo(s *search, id ident.PeerID) {
 	if s == nil || s.offers[id] == nil {
 		return
+	}
+	for _, o := range s.others {
+		if o.carries == id {
+			o.carries = ident.PeerID{}
+		}
 	}
 	r.held -= s.offers[id].data.Len()
 	delete(s.offers, id)
@@ -82,8 +88,10 @@ func (r *Router) handOutFor(from ident.MediatorID, m mediation.GetPeers, seeders
 	return r.deliver(mediation.Signal{FullHash: m.FullHash, PeerID: m.SenderID, SignalData: m.Offer}, seeders)
 }
 
-// deliver hands the signal to one of the peers, by chance, and returns which took it; zero: none. mu is held.
+// deliver hands the signal to one of the peers, by chance among those that the first message will name, and returns
+// which took it; zero: none. mu is held.
 func (r *Router) deliver(signal mediation.Signal, peers []ident.PeerID) ident.PeerID {
+	peers = peers[:min(len(peers), mediation.MaxPeers)]
 	first := rand.IntN(len(peers))
 	for i := range min(len(peers), maxTakers) {
 		peer := peers[(first+i)%len(peers)]
@@ -104,7 +112,7 @@ func (r *Router) sendOn(from ident.MediatorID, id ident.PeerID, hash content.Ful
 	case !offered.IsZero():
 		return offered
 	}
-	to := news[rand.IntN(len(news))]
+	to := news[rand.IntN(min(len(news), mediation.MaxPeers))]
 	r.Relay.Send(from, mediation.Signal{FullHash: hash, PeerID: to, SenderID: id, SignalData: o.data})
 	return to
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -131,6 +132,55 @@ func TestOfferThatASeederCannotTake(t *testing.T) {
 		if len(got) != 2 || got[0].(mediation.Peers).Offered.IsZero() || got[1].(*mediation.Error).Code != mediation.CodeOverloaded {
 			t.Errorf("got %v", show(got))
 		}
+		w.holdsNothing()
+	})
+}
+
+// TestOfferAmongManySeeders: who has the offer is among those that the first message names, so that the peer does not
+// take it for one that nobody has.
+func TestOfferAmongManySeeders(t *testing.T) {
+	const seeders = 3 * mediation.MaxPeers
+	bubble(t, 2, func(t *testing.T, w *world) {
+		for n := range byte(seeders) {
+			w.person(0, n+1).say(announce1)
+		}
+		pass(time.Second)
+		for n := range byte(20) {
+			for at := range 2 {
+				leecher := w.person(at, 200+2*n+byte(at))
+				leecher.say(with("offer"))
+				pass(time.Second)
+				got := leecher.take()
+				first, is := got[0].(mediation.Peers)
+				if !is || len(first.Peers) != mediation.MaxPeers || !slices.Contains(first.Peers, first.Offered) {
+					t.Fatalf("at mediator %d it is told first of %v", at, show(got[:1]))
+				}
+				for _, more := range got[1:] {
+					if more, is := more.(mediation.Peers); !is || !more.Offered.IsZero() {
+						t.Errorf("at mediator %d it is told later of %v", at, show(got[1:]))
+					}
+				}
+			}
+		}
+		w.holdsNothing()
+	})
+}
+
+// TestOfferedIsOfThatOffer: what a mediator says of an offer counts for no later one.
+func TestOfferedIsOfThatOffer(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		seeder, leecher := w.person(0, 1), w.person(1, 2)
+		seeder.say(announce1)
+		pass(time.Second)
+		seeder.expect(announced1)
+		leecher.say(with("old"))
+		pass(w.lookup + w.hop)
+		seeder.expect(signal(2, "old"))
+		leecher.say(with("new"))
+		pass(w.hop)
+		leecher.expect(offered(1))
+		pass(w.hop)
+		seeder.expect(signal(2, "new")) // signalled to it, since that one has not travelled
 		w.holdsNothing()
 	})
 }

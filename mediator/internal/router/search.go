@@ -113,7 +113,7 @@ func (r *Router) getPeers(p *Peer, m mediation.GetPeers) *mediation.Error {
 		r.searches[hash] = s
 	}
 	r.letGo(s, p.id) // that of an earlier question
-	if !r.nameOwn(p.id, hash, fairly(r.registry.Seeders(hash), r.MaxNamed), m.Offer) {
+	if !r.nameOwn(p.id, hash, fairly(r.registry.Seeders(hash)), m.Offer) {
 		r.hold(s, p.id, m.Offer)
 	}
 
@@ -201,10 +201,10 @@ func (r *Router) forgetPeer(from ident.MediatorID, hash content.FullHash, peer i
 	}
 }
 
-// fairly returns the peers in an order by chance where they are more than limit,
-// so that not all leechers go to the same few.
-func fairly(peers []ident.PeerID, limit int) []ident.PeerID {
-	if len(peers) > limit {
+// fairly returns the peers in an order by chance where they are more than one message
+// names, so that not all leechers, and their offers, go to the same few.
+func fairly(peers []ident.PeerID) []ident.PeerID {
+	if len(peers) > mediation.MaxPeers {
 		peers = slices.Clone(peers)
 		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	}
@@ -457,7 +457,7 @@ func (r *Router) subscribe(from ident.MediatorID, m mediation.GetPeers) {
 		r.Relay.Send(from, mediation.Peers{FullHash: hash})
 		return
 	}
-	seeders = fairly(seeders, r.MaxNamed)
+	seeders = fairly(seeders)
 	seeders = seeders[:min(len(seeders), r.MaxNamed)]
 	offered := r.handOutFor(from, m, seeders)
 	for chunk := range slices.Chunk(seeders, mediation.MaxPeers) {

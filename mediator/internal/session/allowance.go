@@ -21,22 +21,29 @@ func newAllowance(config Config) *allowance {
 	return &allowance{config: config, messages: limits.Limiter(config.Messages, 0)}
 }
 
-// allows reports whether the peer may say this now, and counts it then.
-func (a *allowance) allows(message mediation.Message) bool {
+// allows reports whether the peer may say this now, and counts it then. What comes of it is the message, without an
+// offer where the peer has signalled too much: it can signal that to a seeder later.
+func (a *allowance) allows(message mediation.Message) (mediation.Message, bool) {
 	now := time.Now()
 	if !a.messages.AllowN(now, 1) {
-		return false
+		return message, false
 	}
 	switch m := message.(type) {
 	case mediation.GetPeers:
 		if a.lookups == nil {
 			a.lookups = limits.Limiter(a.config.Lookups, 0)
 		}
-		return a.lookups.AllowN(now, 1) && (m.Offer.Len() == 0 || a.signal(now, m.Offer))
+		if !a.lookups.AllowN(now, 1) {
+			return message, false
+		}
+		if m.Offer.Len() > 0 && !a.signal(now, m.Offer) {
+			m.Offer = mediation.SignalData{}
+			return m, true
+		}
 	case mediation.Signal:
-		return a.signal(now, m.SignalData)
+		return message, a.signal(now, m.SignalData)
 	}
-	return true
+	return message, true
 }
 
 // signal counts a signal; an offer that comes with a get_peers is one, too.

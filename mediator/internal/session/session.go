@@ -154,6 +154,7 @@ type Session struct {
 	ended   bool        // no more messages are taken, nothing new is started
 	pinger  *time.Timer // nil before Run
 	drained sync.Cond   // of mu: queued has become less, or the session has ended
+	held    int         // how often the reader waited for that
 
 	work sync.WaitGroup // the writer, the ping, the end; added to under mu and before ended
 }
@@ -217,9 +218,13 @@ func (s *Session) read(peer Peer, handshake *time.Timer) {
 		if err == nil {
 			err = malformed
 		}
+		allowed := true
+		if err == nil {
+			message, allowed = allowance.allows(message)
+		}
 		var refusal *mediation.Error
 		switch {
-		case err == nil && !allowance.allows(message):
+		case !allowed:
 			s.Send(limited(message))
 		case err == nil:
 			wrong = 0
@@ -272,31 +277,44 @@ func limited(message mediation.Message) *mediation.Error {
 	return err
 }
 
-// armPing sees to it that the peer is asked in a while whether it is there. mu is held.
+// armPing sees to it that the peer is asked in a while whether it is there; unless it
+// is not read from then, so that its answer would not be heard: that it takes what is written, within WriteTimeout, is the
+// same answer. mu is held.
 func (s *Session) armPing(ctx context.Context) {
 	s.pinger = time.AfterFunc(s.PingInterval, func() {
 		s.mu.Lock()
-		if s.ended {
+		switch {
+		case s.ended:
+			s.mu.Unlock()
+			return
+		case s.full():
+			s.armPing(ctx)
 			s.mu.Unlock()
 			return
 		}
+		held := s.held
 		s.work.Add(1)
 		s.mu.Unlock()
 		defer s.work.Done()
 
 		patience, cancel := context.WithTimeout(ctx, s.PingTimeout)
 		defer cancel()
-		if err := s.transport.Ping(patience); err != nil {
-			s.abort("")
-			return
-		}
+		err := s.transport.Ping(patience)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !s.ended {
+		switch {
+		case s.ended:
+		case err != nil && s.held == held && !s.full():
+			s.queue = nil
+			s.finish("", 0)
+		default:
 			s.armPing(ctx)
 		}
 	})
 }
+
+// full reports whether more than half of the queue is in use. mu is held.
+func (s *Session) full() bool { return s.MaxQueued > 0 && s.queued > s.MaxQueued/2 }
 
 // Send queues a message, which must not be changed any more, and never blocks. A peer whose queue
 // is full is cut off with slow_reader; after the end, messages are dropped.
@@ -409,7 +427,8 @@ func (s *Session) cutOff() {
 func (s *Session) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.ended && s.MaxQueued > 0 && s.queued > s.MaxQueued/2 {
+	for !s.ended && s.full() {
+		s.held++
 		s.drained.Wait()
 	}
 }

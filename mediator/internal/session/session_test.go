@@ -99,9 +99,11 @@ type echo struct {
 	session     *Session
 	established bool
 	detached    int
+	last        mediation.Message // that came
 }
 
 func (e *echo) Receive(message mediation.Message) {
+	e.last = message
 	switch m := message.(type) {
 	case mediation.Handshake:
 		e.established = true
@@ -340,6 +342,41 @@ func TestFloodWaitsForItsAnswers(t *testing.T) {
 	})
 }
 
+// A peer that takes what it is told, however slowly, is not asked whether it is there while it is not listened to.
+func TestSlowButSteadyReaderStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, Config{MaxQueued: 10_000})
+		r.mu.Lock()
+		r.alive = false // its pongs stand behind what is not read
+		r.mu.Unlock()
+		r.in <- handshake
+		r.expect(t, "established")
+		full := func() bool {
+			r.session.mu.Lock()
+			defer r.session.mu.Unlock()
+			return r.session.full()
+		}
+		for !full() {
+			r.in <- getPeers
+			synctest.Wait()
+		}
+		for began := time.Now(); time.Since(began) < 2*DefaultPingInterval+DefaultPingTimeout; {
+			time.Sleep(5 * time.Second)
+			if reason := r.closedFor(); reason != nil {
+				t.Fatalf("after %v it was cut off: %q", time.Since(began), *reason)
+			}
+			r.expect(t, `"peers"`)
+			select {
+			case r.in <- getPeers:
+			default:
+			}
+			synctest.Wait()
+		}
+		r.Close("")
+		r.over(t, "")
+	})
+}
+
 func TestStrangersCannotHaveAPeerCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, Config{MaxQueued: 2000})
@@ -478,6 +515,24 @@ func TestLookupsAndSignalsHaveRatesOfTheirOwn(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An offer counts as a signal, and where it is one too many the question that it came with is asked without it.
+func TestOfferAboveTheRateIsLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, Config{Signals: 1})
+		r.in <- handshake
+		r.expect(t, "established")
+		for n := range 2 * limits.BurstSeconds {
+			r.in <- mediation.Encode(mediation.GetPeers{FullHash: content.FullHash{1}, Offer: mediation.NewSignalData("x")})
+			r.expect(t, `"peers"`)
+			if asked := r.peer.last.(mediation.GetPeers); asked.Offer.Len() > 0 != (n < limits.BurstSeconds) {
+				t.Errorf("question %d has an offer of %d bytes", n, asked.Offer.Len())
+			}
+		}
+		r.in <- io.EOF
+		r.over(t, "")
+	})
 }
 
 func TestLimitsThatAreOff(t *testing.T) {
