@@ -192,7 +192,7 @@ func (c *command) lines(n int) {
 func TestLatencyRepeats(t *testing.T) {
 	m := startMediator(t)
 	links := func(seed string) string {
-		c := start(t, nil, "latency", "--serve", "-m", m.url, "-n", "1", "--size", "5", "--seed", seed)
+		c := start(t, nil, "latency", "--serve", "-m", m.url, "-n", "1", "--size", "50", "--seed", seed)
 		c.lines(1)
 		c.interrupt()
 		c.ends(exitDone, "")
@@ -340,7 +340,7 @@ func TestLatencyTellsWhatItCannotKeep(t *testing.T) {
 
 // TestLatencySaysWhatItLeavesOut shows that rows without a scenario of their own can be told from those with all cuts.
 func TestLatencySaysWhatItLeavesOut(t *testing.T) {
-	m := measuring{flow: string(timeline.Fast), without: []string{"early", "offer", "early"}, timeout: time.Minute}
+	m := measuring{flow: string(timeline.Fast), size: 100, without: []string{"early", "offer", "early"}, timeout: time.Minute}
 	if config, err := m.config(t.Context()); err != nil || config.Scenario != "without early, offer" || len(config.Without) != 2 {
 		t.Errorf("%q, %v: %v", config.Scenario, config.Without, err)
 	}
@@ -368,6 +368,7 @@ func TestLatencyUsage(t *testing.T) {
 		{[]string{"--seed", "-1"}, "no number from 0 to 2^53-1"},
 		{[]string{"--seed", "9007199254740992"}, "no number from 0 to 2^53-1"},
 		{[]string{"--size", "much"}, "is no length"},
+		{[]string{"--size", "31"}, "at least 32 bytes"},
 		{[]string{"--size", "300MiB"}, "at most 256 MiB"},
 		{[]string{"--size", "100MB", "--contents", "30"}, "are more than the 2048 MiB"},
 		{[]string{"--size", "100MB", "--serve"}, "are more than the 2048 MiB"},

@@ -99,7 +99,7 @@ func (c *Client) signalled(m mediation.Signal) {
 		if share == nil || m.PeerID == c.self {
 			return
 		}
-		if l != nil && l.offered == signal.SDP {
+		if l != nil && l.offered != "" && l.offered == signal.OfferID() {
 			return // it came by two ways
 		}
 		var waiting []*Share
@@ -123,7 +123,7 @@ func (c *Client) signalled(m mediation.Signal) {
 	}
 	if l != nil {
 		if signal.Kind == rtc.Offer {
-			l.offered = signal.SDP
+			l.offered = signal.OfferID()
 		}
 		l.conn.Signal(signal)
 	}
@@ -168,6 +168,7 @@ func (l *link) Opened(maxFrame int) {
 		}
 		l.stamp(timeline.ChannelOpen, at)
 		l.open, l.maxFrame, l.since = true, maxFrame, at
+		l.client.takeBack()
 		l.client.jobs++
 		go l.upload()
 		l.admit()
@@ -220,6 +221,9 @@ func (l *link) Frame(data []byte) {
 // Closed implements [rtc.Handler].
 func (l *link) Closed(err error) {
 	l.client.post(func() {
+		if l.share != nil { // nobody took its offer in time, and the mediator is not to hand it out any more
+			l.takeBack()
+		}
 		l.detach()
 		delete(l.client.all, l)
 		if err != nil {
@@ -282,8 +286,7 @@ func (l *link) join(share *Share, likely bool) {
 	l.shares[share], share.links[l] = true, true
 	l.wanted = slices.DeleteFunc(l.wanted, func(other *Share) bool { return other == share })
 	if share.prepared != nil { // it would be one more; the mediator is not to hand it out any more
-		share.unprepare()
-		share.say(nil)
+		share.prepared.takeBack()
 	}
 	share.swarm.Connected(l.id, l.maxFrame, likely && !l.client.config.leavesOut(CutEarly), time.Now())
 	share.act()

@@ -227,6 +227,29 @@ func (s *Share) unprepare() {
 	}
 }
 
+// takeBack has the mediator hand out the prepared offer no more, if there is one: whoever is connected may be the one who
+// would get it.
+func (c *Client) takeBack() {
+	for l := range c.all {
+		if l.share != nil {
+			l.takeBack()
+			return // there is one at most
+		}
+	}
+}
+
+// takeBack closes a link that is with nobody yet, and asks again without its offer if it was asked with it.
+func (l *link) takeBack() {
+	share := l.share
+	l.prepared.mu.Lock()
+	asked := l.prepared.asked
+	l.prepared.mu.Unlock()
+	l.close(nil)
+	if asked {
+		share.say(nil)
+	}
+}
+
 // unprepared takes a link that is being closed from the share for which it was prepared.
 func (l *link) unprepared() {
 	if l.share == nil {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -147,6 +148,62 @@ func TestOfferThatNobodyGot(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOfferIsTakenBack: when nobody took it in time, or somebody is connected, the mediator is not to hand it out any more.
+func TestOfferIsTakenBack(t *testing.T) {
+	for name, connected := range map[string]bool{"nobody took it": false, "somebody came": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, hub *hub, connect func(rtc.Peering) Conn) {
+				line := &searchingLine{hubLine: hub.line()}
+				leecher := newPeer(t, Config{Line: line, Connect: connect})
+				_, seeded := random(1000)
+				if _, err := leecher.Seed(seeded); err != nil {
+					t.Fatal(err)
+				}
+				_, wanted := random(2000)
+				if _, err := leecher.Get(wanted.info, newTarget(wanted.info)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				if connected {
+					other := newPeer(t, Config{Line: hub.line(), Connect: connect})
+					defer other.Close()
+					share, err := other.Get(seeded.info, newTarget(seeded.info))
+					if err != nil {
+						t.Fatal(err)
+					}
+					await(t, share)
+				} else {
+					time.Sleep(rtc.DefaultConnectTimeout)
+				}
+				synctest.Wait()
+				if asked := line.asked(); !slices.Equal(asked, []bool{true, false}) {
+					t.Errorf("it asked with an offer: %v", asked)
+				}
+				leecher.Close()
+			})
+		})
+	}
+}
+
+// searchingLine is one to a mediator whose searches do not end.
+type searchingLine struct {
+	*hubLine
+	mu        sync.Mutex
+	questions []bool // whether each had an offer; guarded by mu
+}
+
+func (l *searchingLine) GetPeers(_ content.FullHash, offer signaling.Offering) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.questions = append(l.questions, offer != nil && offer() != "")
+}
+
+func (l *searchingLine) asked() []bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.questions)
 }
 
 // TestOfferInStrangeHands: what a mediator says of an offer that cannot be is not followed, and others are found all the same.

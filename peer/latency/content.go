@@ -13,6 +13,9 @@ import (
 
 // Limits of what is made up.
 const (
+	// MinSize is the shortest content, in bytes: each is to be another one.
+	MinSize = 32
+
 	// MaxSize bounds a content, in bytes: what is measured are beginnings, not throughput (scripts/bench does that).
 	MaxSize = 256 << 20
 

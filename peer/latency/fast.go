@@ -19,6 +19,9 @@ type leecher interface {
 	// fetch fetches a content and drops it. It returns what was reached also where it failed; ctx has a deadline.
 	fetch(ctx context.Context, info content.Info) (timeline.Stamps, *Failure)
 
+	// begin says that the next content begins, so that the last one does not count in connected.
+	begin()
+
 	// connected says whether the content under way needs no mediator any more. It may be called by others.
 	connected() bool
 
@@ -124,6 +127,8 @@ func (f *fast) outcome(ctx context.Context, err error) *Failure {
 	}
 	return &Failure{CodeLocal, err}
 }
+
+func (f *fast) begin() { f.share.Store(nil) }
 
 func (f *fast) connected() bool {
 	if f.joins.Load() {

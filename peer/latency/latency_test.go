@@ -176,14 +176,14 @@ func TestMediatorSaysNo(t *testing.T) {
 		t.Run(test.code+" seeder", func(t *testing.T) {
 			var rows []*timeline.Row
 			tally, err := Run(t.Context(), Config{
-				Mediators: []string{test.m.url}, N: 1, Contents: 2, Size: 10, Flow: timeline.Fast, Timeout: time.Minute,
+				Mediators: []string{test.m.url}, N: 1, Contents: 2, Size: 100, Flow: timeline.Fast, Timeout: time.Minute,
 				Row: func(row *timeline.Row) error { rows = append(rows, row); return nil },
 			})
 			if err != nil || tally.Failed != 1 || len(rows) != 4 {
 				t.Fatalf("%+v, %v, %d rows", tally, err, len(rows))
 			}
 			for i, role := range []timeline.Role{timeline.Leecher, timeline.Leecher, timeline.Seeder, timeline.Seeder} {
-				if rows[i].Role != role || rows[i].Outcome == timeline.Done || i != 1 && rows[i].ErrorCode != test.code || rows[i].ContentBytes != 10 {
+				if rows[i].Role != role || rows[i].Outcome == timeline.Done || i != 1 && rows[i].ErrorCode != test.code || rows[i].ContentBytes != 100 {
 					t.Errorf("row %d: %+v", i, rows[i])
 				}
 			}
@@ -504,7 +504,7 @@ func TestServeTellsTheFirstFailure(t *testing.T) {
 	})
 	unread := errors.New("nobody reads")
 	config := Config{
-		Mediators: []string{m.url}, N: 20, Size: 1, Flow: timeline.Fast, Timeout: time.Minute, Row: func(*timeline.Row) error { return nil },
+		Mediators: []string{m.url}, N: 20, Size: 100, Flow: timeline.Fast, Timeout: time.Minute, Row: func(*timeline.Row) error { return nil },
 	}
 	if err := Serve(t.Context(), config, func(string) error { return unread }); !errors.Is(err, unread) {
 		t.Errorf("nobody reads the links, and Serve says %v", err)

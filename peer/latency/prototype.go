@@ -34,6 +34,8 @@ func newPrototype(mediator string, poll time.Duration) *prototype {
 	return &prototype{mediator: mediator, poll: poll, transport: rtc.New(rtc.Config{NoTrickle: true})}
 }
 
+func (p *prototype) begin() { p.opened.Store(false) }
+
 func (p *prototype) connected() bool { return p.opened.Load() }
 
 func (p *prototype) peerID() string {

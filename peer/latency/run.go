@@ -21,7 +21,7 @@ type Config struct {
 	N            int            // introductions to seeders of our own, or how many seeders [Serve] starts
 	Parallel     int            // introductions at a time; 0: one
 	Contents     int            // of each pair, over the same connection; 0: one
-	Size         int64          // bytes of a content of ours, at most MaxSize
+	Size         int64          // bytes of a content of ours, MinSize to MaxSize
 	PieceLength  int64          // bytes of its pieces; 0: [content.DefaultPieceLength]
 	Dictionaries bool           // leechers are told piece hashes, where we know them
 	Flow         timeline.Flow  // [timeline.Fast] or [timeline.Prototype]
@@ -230,6 +230,7 @@ func (r *run) fetch(ctx context.Context, peer leecher, info content.Info, seeder
 	defer end()
 	if seeder != nil {
 		var watcher sync.WaitGroup
+		peer.begin()
 		watcher.Go(func() { seeder.lost(ctx, func() bool { return !peer.connected() }, cancel) })
 		defer watcher.Wait()
 		defer end()
@@ -277,7 +278,9 @@ func (c Config) Check() error {
 	c = c.withDefaults()
 	held := c.Size * int64(c.Contents)
 	switch {
-	case c.Size < 0 || c.Size > MaxSize:
+	case c.Size < MinSize:
+		return fmt.Errorf("a content has at least %d bytes: shorter ones of different numbers may be the same", MinSize)
+	case c.Size > MaxSize:
 		return fmt.Errorf("a content has at most %d MiB: how fast transfers are, scripts/bench measures", MaxSize>>20)
 	case held*int64(c.Parallel) > MaxHeld:
 		return fmt.Errorf("%d contents of %d bytes at a time are more than the %d MiB that are kept in memory", c.Contents*c.Parallel, c.Size, MaxHeld>>20)

@@ -141,12 +141,13 @@ func TestSecondTry(t *testing.T) {
 	for name, test := range map[string]struct {
 		servers []mediation.ICEServer
 		again   bool
+		timeout time.Duration
 	}{
-		"others":   {[]mediation.ICEServer{known}, true},
-		"the same": {[]mediation.ICEServer{{URLs: slices.Clone(guess.URLs)}}, false},
+		"others":   {[]mediation.ICEServer{known}, true, DefaultConnectTimeout},
+		"the same": {[]mediation.ICEServer{{URLs: slices.Clone(guess.URLs)}}, false, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, transport, said := prepared(t, Config{AnewAfter: 50 * time.Millisecond, ConnectTimeout: time.Second}, guess)
+			a, transport, said := prepared(t, Config{AnewAfter: 50 * time.Millisecond, ConnectTimeout: test.timeout}, guess)
 			first := offerOf(t, said) // without its candidates
 			b := newSide(t)
 			ready := make(chan struct{})

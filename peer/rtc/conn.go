@@ -326,13 +326,16 @@ func (c *Conn) offered(sdp string) {
 	if c.offering && bytes.Compare(c.peering.Local[:], c.peering.Remote[:]) < 0 {
 		return
 	}
-	if c.session != nil && !c.offering && c.session.remoteSDP == sdp {
+	if c.session != nil && !c.offering && offerID(c.session.remoteSDP) == offerID(sdp) {
 		return // it came twice, by two ways: the answer to the first counts
 	}
 	c.peering.Handler.Reached(timeline.OfferReceived)
 	if c.session != nil {
 		c.drop(c.session)
 		c.session = nil
+	}
+	if c.other != nil { // what was known when ours was prepared is out of date
+		c.peering.ICEServers, c.other = c.other, nil
 	}
 	session, err := newSession(c)
 	if err != nil {

@@ -12,14 +12,19 @@ import (
 // chooseFirst chooses the pair of addresses that a connection uses first: the first direct one on which a check came
 // from the other side, which knows our password then. pion would wait until the nomination (RFC 8445, 8.1.1) is answered, a
 // round trip later, and for its next look at the pairs where there are several. The side that nominates chooses so what its own check has
-// shown to work, and nominates it: the other one may wait for that. Which pair is used may change when
-// another one is nominated. A pair with a relay is left to pion: a direct one may be a moment later.
+// shown to work, and nominates it: the other one may wait for that. When another pair is nominated, that one is
+// used: the side that nominates knows both of its directions. (pion would stay with the one of the higher priority.)
+// A pair with a relay is chosen by its nomination alone: a direct one may be a moment later.
 //
 // The side that does not nominate believes a check alone. It is the one that begins DTLS then (see session.answer), and sends no
 // more than the check that it answers to an address that may be forged.
 func chooseFirst(latch *latch, controls func() bool, password func() string) func(_ *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
 	var chosen bool // owned by the ICE agent's loop
 	return func(request *stun.Message, local, remote ice.Candidate, pair *ice.CandidatePair) bool {
+		if !controls() && request.Contains(stun.AttrUseCandidate) {
+			chosen = true
+			return true
+		}
 		if chosen || local.Type() == ice.CandidateTypeRelay || remote.Type() == ice.CandidateTypeRelay {
 			return false
 		}

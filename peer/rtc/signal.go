@@ -205,6 +205,17 @@ func tcpPort(candidate string) (port int, isTCP bool) {
 	return port, true
 }
 
+// OfferID tells one offer from another, however many candidates stand in each: the ICE user name fragment of its description
+// (RFC 8839, 5.4), or all of it where it has none.
+func (s Signal) OfferID() string { return offerID(s.SDP) }
+
+func offerID(sdp string) string {
+	if fragment, found := sdpValue(sdp, "a=ice-ufrag:"); found {
+		return fragment
+	}
+	return sdp
+}
+
 // sdpValue returns what follows the prefix on its first line.
 func sdpValue(sdp, prefix string) (value string, found bool) {
 	for line := range strings.Lines(sdp) {

@@ -149,7 +149,7 @@ export class Client {
    * The connection that is prepared for whoever has the content. One at a time: two
    * offers that are handed to the same peer would replace each other.
    */
-  #prepared: { readonly hash: FullHash; readonly of: Prepared } | null = null;
+  #prepared: { readonly hash: FullHash; readonly of: Prepared; asked: boolean } | null = null; // asked: its offer was sent
   #number = 0; // the last content number that was given
   #closed = false;
   #allEnded: (() => void) | null = null; // resolves close()
@@ -457,9 +457,9 @@ export class Client {
     if ([...this.#peers.values()].some(({ state, outgoing }) => state === "open" || (state === "connecting" && outgoing))) return;
     const of = transport.prepare(this.#likelyICEServers, {
       ready: () => this.#signaling.release(),
-      ended: () => (this.#prepared = null),
+      ended: () => this.#takeBack(),
     });
-    if (of !== null) this.#prepared = { hash, of };
+    if (of !== null) this.#prepared = { hash, of, asked: false };
   }
 
   /**
@@ -472,7 +472,10 @@ export class Client {
       this.#prepared.of.wait();
       return "later";
     }
-    return this.#prepared.hash === hash ? this.#prepared.of.offer() : null;
+    if (this.#prepared.hash !== hash) return null;
+    const offer = this.#prepared.of.offer();
+    this.#prepared.asked ||= offer !== null;
+    return offer;
   }
 
   /** Takes what is prepared for the content, if anything is. */
@@ -490,6 +493,17 @@ export class Client {
     this.#prepared.of.close();
     this.#prepared = null;
     this.#signaling.release();
+  }
+
+  /**
+   * Closes what is prepared, and has the mediator hand out its offer no more: nobody took it in time, or somebody is
+   * connected, who may be the one who would get it.
+   */
+  #takeBack(): void {
+    if (this.#prepared === null) return;
+    const { hash, asked } = this.#prepared;
+    this.#unprepare();
+    if (asked && this.#transfers.get(hash)?.wanting === true) this.#signaling.getPeers(hash);
   }
 
   /** The ICE servers that the mediator will name: those of the last time, or itself; it serves STUN at the same port as a rule. */
@@ -566,7 +580,10 @@ export class Client {
           // A mediator that was lost in between knows us by another id: the attempt runs out.
           signal: (data) => void this.#signaling.signal(hash, id, data),
           phase: (phase) => peer.phase(phase),
-          opened: (maxFrame) => peer.opened(maxFrame),
+          opened: (maxFrame) => {
+            this.#takeBack();
+            peer.opened(maxFrame);
+          },
           frame: (frame) => peer.frame(frame),
           drained: () => peer.drained(),
           closed: (code, message) => peer.closed(code, message),

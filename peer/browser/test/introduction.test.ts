@@ -227,12 +227,16 @@ describe("what is prepared is closed", () => {
     assert.equal(made.network.connections.length, 1);
     await made.clock.pass(2_000);
     assert.equal(made.open, 0);
+    const own = infoOf(randomBytes(1, 10_000), 64 * kib).fullHash;
+    const asked = told(made, client).flatMap((message) => (message.type === "get_peers" && message.fullHash === own ? [message] : []));
+    const last = asked.at(-1);
+    assert.ok(asked.length > 1 && last?.type === "get_peers" && last.offer === undefined); // nobody is to get it any more
     client.get(dictionary(infoOf(randomBytes(3, 10_000), 64 * kib)));
     assert.deepEqual([made.open, made.network.connections.length], [1, 2]);
     await client.close();
   });
 
-  test("when it was handed to one who is connected by now, or who lied", async () => {
+  test("when somebody is connected, or lied; and nobody is to get it then", async () => {
     for (const lies of [false, true]) {
       const made = net();
       const data = randomBytes(1, 100_000);
@@ -248,7 +252,8 @@ describe("what is prepared is closed", () => {
       await made.clock.pass(10 * trip);
       puppet.call(info.fullHash, client.peerID as PeerID);
       await made.clock.pass(1000);
-      assert.deepEqual([made.open, content.error?.code], [3, lies ? "bad_peer" : undefined]);
+      assert.deepEqual([made.open, content.error?.code], [2, lies ? "bad_peer" : undefined]);
+      assert.deepEqual(lookups(made, client).slice(0, 2), [true, false]);
       const id = puppet.signaling.peerID as PeerID;
       name(made, client, info.fullHash, [id], id);
       await made.clock.pass(1000);
