@@ -32,6 +32,9 @@ const (
 	// farthest peers. TCP makes what is behind a lost packet wait for it, and is
 	// limited twice, by itself and by SCTP.
 	DefaultTCPAfter = time.Second
+
+	// relayWait is how long a pair with a relay waits for a direct one: two round trips between far peers.
+	relayWait = 500 * time.Millisecond
 )
 
 // Network is where a Transport gets its sockets; it is a type of pion's.
@@ -92,6 +95,9 @@ func New(config Config) *Transport {
 	// mDNS name, makes a peer reflexive candidate: as direct as a host candidate, and
 	// not worth the second that pion would wait for a better one.
 	settings.SetPrflxAcceptanceMinWait(0)
+	// A direct pair is chosen as soon as it works. Where none has for so long there is none, as a rule, and a relay need not
+	// wait for one any longer; pion's two seconds would be most of what such a connection takes.
+	settings.SetRelayAcceptanceMinWait(relayWait)
 	// Nothing for half of the time: "disconnected"; for the other half too: "failed".
 	settings.SetICETimeouts(config.LostAfter/2, config.LostAfter/2, config.LostAfter/8)
 	// TCP for connecting to those who accept it, whether or not we do.

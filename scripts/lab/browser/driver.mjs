@@ -1,4 +1,4 @@
-// Drives a browser on a host of the lab: node driver.mjs '{"browser":"chromium","kind":"p2pcdn","mdns":false}'
+// Drives a browser on a host of the lab: node driver.mjs '{"browser":"chromium","kind":"p2pcdn","mdns":false,"flags":[]}'
 //
 // It runs on the host itself, with a web server there, so that pages come from localhost, which browsers trust, and only what
 // peers and mediators say goes over the lab's links. Commands come on standard input and are answered on standard
@@ -72,7 +72,7 @@ async function settled(page, { timeout }) {
 try {
   const site = await startWebServer(stage, kind.folder, { "/": `<!doctype html><title>lab</title><link rel="icon" href="data:,">` });
   const { browser } = await startBrowser(stage, options.browser, {
-    flags: options.mdns ? [] : ["--disable-features=WebRtcHideLocalIpsWithMdns"],
+    flags: [...options.flags, ...(options.mdns ? [] : ["--disable-features=WebRtcHideLocalIpsWithMdns"])],
     preferences: { "media.peerconnection.ice.obfuscate_host_addresses": options.mdns },
   });
   answer({ ready: await browser.version() });

@@ -60,6 +60,7 @@ func (r *Run) describe() string {
 	switch {
 	case r.Browser != "":
 		words = append(words, string(r.Browser))
+		words = append(words, r.Flags...)
 		if r.MDNS {
 			words = append(words, "mDNS")
 		}

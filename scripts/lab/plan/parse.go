@@ -288,6 +288,10 @@ func (r *reader) run(path string, keys map[string]any, p *Plan) Run {
 		run.STUN = true
 	case Browser, WebTorrent:
 		run.Browser = choice(t, "browser", timeline.Chromium, timeline.Firefox)
+		run.Flags = t.texts("browser_flags")
+		if len(run.Flags) > 0 && run.Browser != timeline.Chromium {
+			t.wrongKey("browser_flags", CodeConflict, "flags are for Chromium alone")
+		}
 		run.MDNS = t.flag("mdns", false)
 		run.STUN = t.flag("stun", true)
 		if run.What == WebTorrent {

@@ -95,6 +95,7 @@ type Run struct {
 	Flow      timeline.Flow
 	Without   []string          // of what saves round trips (peer latency --without) these are left out, of the fast flow
 	Browser   timeline.Endpoint // Chromium or Firefox, where there is one
+	Flags     []string          // more of the browser's command line
 	MDNS      bool              // browsers hide their addresses behind names
 	STUN      bool              // browsers ask the mediator's STUN server for their addresses
 	Fresh     bool              // the mediators are started anew for each introduction

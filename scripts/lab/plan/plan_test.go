@@ -62,6 +62,7 @@ mediators = ["m1", "m2"]
 n = 30
 contents = 2
 size = "200KB"
+piece_length = "32KiB"
 timeout = "10s"
 kill = "m2"
 kill_after = "2s"
@@ -113,7 +114,7 @@ func TestAWholeFile(t *testing.T) {
 		Runs: []Run{
 			{Name: "round-trips", What: Ping, N: 3},
 			{
-				Name: "cold", What: Go, Seeder: "seeder", Leecher: "leecher", Mediators: []string{"m1", "m2"}, N: 30, Contents: 2, Size: 200_000,
+				Name: "cold", What: Go, Seeder: "seeder", Leecher: "leecher", Mediators: []string{"m1", "m2"}, N: 30, Contents: 2, Size: 200_000, Piece: 32 << 10,
 				Flow: timeline.Fast, STUN: true, Timeout: 10 * time.Second, Kill: "m2", KillAfter: 2 * time.Second, Expect: ExpectComplete,
 			},
 			{
@@ -244,14 +245,15 @@ func TestWhatIsWrongIsToldWithItsLine(t *testing.T) {
 		{"cuts of the prototype", "size = ", "flow = \"prototype\"\nwithout = [\"offer\"]\nsize = ", "without =", CodeConflict, "flow"},
 		{"unknown flow", "size = ", "flow = \"slow\"\nsize = ", "flow =", CodeBadChoice, "slow"},
 		{"size", `size = "200KB"`, `size = "big"`, "size =", CodeBadSize, "big"},
-		{"a piece length of any number", `size = "200KB"`, "size = \"200KB\"\npiece_length = \"20KB\"", "piece_length =", CodeRange, "power of two"},
-		{"pieces that are too short", `size = "200KB"`, "size = \"200KB\"\npiece_length = \"8KiB\"", "piece_length =", CodeRange, "16384"},
+		{"a piece length of any number", `piece_length = "32KiB"`, `piece_length = "20KB"`, "piece_length =", CodeRange, "power of two"},
+		{"pieces that are too short", `piece_length = "32KiB"`, `piece_length = "8KiB"`, "piece_length =", CodeRange, "16384"},
 		{"all contents are too large", `size = "200KB"`, `size = "64MB"`, "size =", CodeRange, "together"},
 		{"timeout", `timeout = "10s"`, `timeout = "1ms"`, "timeout =", CodeRange, ""},
 		{"kill nobody", `kill = "m2"`, `kill = "seeder"`, "kill =", CodeReference, ""},
 		{"kill without whom", `kill = "m2"`, "", "kill_after", CodeConflict, ""},
 		{"kill one that is back at once", `kill = "m2"`, "fresh = true\nkill = \"m2\"", "kill =", CodeConflict, "fresh"},
 		{"a second content by WebTorrent", "stun = false", "contents = 2", "contents = 2\nf", CodeConflict, "WebTorrent"},
+		{"flags of Firefox", `browser = "firefox"`, "browser = \"firefox\"\nbrowser_flags = [\"--a\"]", "browser_flags", CodeConflict, "Chromium"},
 		{"two trackers", `mediators = ["m1"]`, `mediators = ["m1", "m2"]`, "mediators = [\"m1\", \"m2\"]\nbrowser", CodeConflict, "trackers"},
 		{"expectation", `"any"`, `"none"`, "expect =", CodeBadChoice, ""},
 		{"must of nothing", "run = \"cold\"\nat", "run = \"hot\"\nat", "run = \"hot\"", CodeReference, "hot"},

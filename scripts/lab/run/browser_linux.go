@@ -111,7 +111,7 @@ func (r *doing) drive(ctx context.Context, host, mediator string) (*driver, erro
 	if r.What == plan.WebTorrent {
 		kind = "webtorrent"
 	}
-	options, err := json.Marshal(map[string]any{"browser": r.Browser, "kind": kind, "mdns": r.MDNS})
+	options, err := json.Marshal(map[string]any{"browser": r.Browser, "kind": kind, "mdns": r.MDNS, "flags": append([]string{}, r.Flags...)})
 	if err != nil {
 		return nil, err
 	}
