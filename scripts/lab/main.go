@@ -1,7 +1,7 @@
 // Command lab builds a network on one machine, as a small file describes it, runs real mediators, headless peers and browsers on its
 // hosts, and measures how long they take to come together:
 //
-//	go run ./scripts/lab scripts/lab/latency.toml
+//	go build -o bin/lab ./scripts/lab && sudo bin/lab scripts/lab/latency.toml
 //
 // README.md in this folder describes it.
 package main
@@ -30,7 +30,7 @@ const (
 	exitInterrupted = 130 // by a signal
 )
 
-const usage = `Usage: go run ./scripts/lab [flags] FILE.toml
+const usage = `Usage: lab [flags] FILE.toml
 
 Builds the network that the file describes on this machine: hosts as network namespaces,
 joined by a router that adds delay, jitter, loss and bandwidth, and NATs. Runs mediators,

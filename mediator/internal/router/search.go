@@ -15,7 +15,7 @@ import (
 
 const (
 	// roundTime bounds a round of searching: the lookup, and the answers of the
-	// mediators that it found. Dialling a dead one takes up to five seconds.
+	// mediators that it found. Dialling a dead one takes up to three seconds.
 	roundTime = 10 * time.Second
 
 	// roundPause is the least time between the beginnings of two rounds, and

@@ -46,7 +46,7 @@ func run(t *testing.T, config Config) (result *Result) {
 // TestSimulate is the experiment: see the package comment.
 func TestSimulate(t *testing.T) {
 	if *simulated == "" && *with == "" {
-		t.Skip("an experiment, not a test: -simulate 10,100,1000 -timeout 60m -v")
+		t.Skip("an experiment, not a test: -simulate 10,100,1000 -timeout 300m -v")
 	}
 	var results []*Result
 	if *with != "" {
