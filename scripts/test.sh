@@ -9,7 +9,7 @@ Usage: scripts/test.sh [-h] [PART ...]
 Runs the parts that are named, or all of them, in this order:
   go        gofmt, go vet, staticcheck, shellcheck (where it is installed), the
             build, and all Go tests with the race detector (architecture, vectors
-            and fuzz seeds included)
+            and fuzz seeds included); those of large networks without it
   ts        type check and unit tests of the browser peer, the preview pages, the benchmark and the lab
   demo      scripts/demo.sh --check
   browser   real Chromium and Firefox through real mediators; as root also in a
@@ -158,6 +158,7 @@ part_go() {
   if ! has_all ip nft miniupnpd; then step "install ip, nft, miniupnpd (apt)" as_one install iproute2 nftables miniupnpd-nftables; fi
   # Many of them wait more than they compute, so more packages at a time than there are processors.
   step "go test -race" go_tests go test -race -v -p 4 ./...
+  step "go test, large networks" go_tests go test -v -run 'TestLargerNetwork|TestSmall' ./mediator/internal/flights ./mediator/internal/simulation
 }
 
 part_ts() {

@@ -301,6 +301,9 @@ func TestTwoMediators(t *testing.T) {
 // TestLargerNetwork: where there are more mediators than hold a record, those that hold it are asked first, which takes two flights
 // more where one of them is known, as of some hundred mediators all are.
 func TestLargerNetwork(t *testing.T) {
+	if raced {
+		t.Skip("too large for the race detector: scripts/test.sh runs it without")
+	}
 	in(t, func(t *testing.T, w *world) {
 		var mediators []string
 		for n := range 30 {
