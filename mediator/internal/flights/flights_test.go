@@ -222,6 +222,20 @@ func (w *world) get(peer *client.Client, of *client.Share) map[timeline.Phase]in
 	return trips
 }
 
+// getBoth has a leecher of one mediator fetch two contents of a seeder of another one, one after the other. Both peers
+// leave out what they are told to.
+func (w *world) getBoth(seeders, leechers []client.Cut) (cold, warm map[timeline.Phase]int) {
+	w.t.Helper()
+	first, second := w.mediator("first"), w.mediator("second")
+	time.Sleep(settle) // of the bubble
+	seeding := w.peer(first, seeders...)
+	seeder, next := w.seed(seeding, 1, 3_000), w.seed(seeding, 2, 2_000)
+	w.announced(seeder)
+	w.announced(next)
+	leecher := w.peer(second, leechers...)
+	return w.get(leecher, seeder), w.get(leecher, next)
+}
+
 // slack is what timers may add to a phase before it counts as more than its flights.
 const slack = time.Millisecond
 
@@ -342,15 +356,7 @@ func TestOnlyOneSaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
-				first, second := w.mediator("first"), w.mediator("second")
-				time.Sleep(settle)
-				seeding := w.peer(first, test.seeder...)
-				seeder, next := w.seed(seeding, 1, 3_000), w.seed(seeding, 2, 2_000)
-				w.announced(seeder)
-				w.announced(next)
-				leecher := w.peer(second, test.leecher...)
-				cold := w.get(leecher, seeder)
-				warm := w.get(leecher, next)
+				cold, warm := w.getBoth(test.seeder, test.leecher)
 				if !took(cold, warm).are(test.flights, test.leecher) {
 					t.Errorf("it takes\n%sand then\n%s", chart(cold), chart(warm))
 				}
@@ -383,15 +389,7 @@ func TestCuts(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
-				first, second := w.mediator("first"), w.mediator("second")
-				time.Sleep(settle)
-				seeding := w.peer(first, test.without...)
-				seeder, next := w.seed(seeding, 1, 3_000), w.seed(seeding, 2, 2_000)
-				w.announced(seeder)
-				w.announced(next)
-				leecher := w.peer(second, test.without...)
-				cold := w.get(leecher, seeder)
-				warm := w.get(leecher, next)
+				cold, warm := w.getBoth(test.without, test.without)
 				got := took(cold, warm)
 				want := flights{open: 18 + test.saved.open, first: 20 + test.saved.first, next: 2 + test.saved.next}
 				if !got.are(want, test.without) {
